@@ -1,0 +1,87 @@
+"""Registration of our operators with Relax, from Python: a name, its arguments, a type rule.
+
+``bnn.bconv2d``      bool[N,C,H,W], bool[O,C/g,KH,KW] -> int32[N,O,H',W']
+                     sum over the taps of s(x) * s(w) with s(True) = +1, s(False) = -1; a padded tap
+                     contributes pad_value * s(w). This is the algebra of xor-popcount: K - 2*popc(x ^ w).
+``bnn.affine``       numeric[...], float32 scale, float32 shift -> float32[...]
+                     fma(float32(x), scale, shift), rounded once; scale and shift broadcast.
+``bnn.border_bias``  float32[O,CY,CX] -> float32[1,O,H,W]
+                     table[o, row_class[y], column_class[x]]: a constant per filter and border class.
+"""
+
+import tvm
+from tvm import relax
+from tvm.ir import Op
+from tvm.ir import _ffi_api as ir_ffi
+
+from tvm_bnn.ops.attrs import BConv2DAttrs
+
+
+def _static(shape) -> list[int]:
+    return [int(extent) for extent in shape]
+
+
+def _bconv2d_type(call: relax.Call, _context) -> relax.TensorType:
+    data, weight = (argument.ty for argument in call.args)
+    batch, channels, height, width = _static(data.shape)
+    filters, per_group, *kernel = _static(weight.shape)
+    attrs = BConv2DAttrs.from_call(call.attrs)
+    if data.dtype != "bool" or weight.dtype != "bool":
+        raise TypeError(f"bconv2d takes bool tensors, got {data.dtype} and {weight.dtype}")
+    if channels != per_group * attrs.groups or filters % attrs.groups:
+        raise ValueError(f"bconv2d: {channels} channels, weight {_static(weight.shape)}, {attrs.groups} groups")
+    rows, columns = attrs.output_size(height, width, (kernel[0], kernel[1]))
+    return relax.TensorType((batch, filters, rows, columns), "int32")
+
+
+def _affine_type(call: relax.Call, _context) -> relax.TensorType:
+    return relax.TensorType(call.args[0].ty.shape, "float32")
+
+
+def _border_bias_type(call: relax.Call, _context) -> relax.TensorType:
+    filters = int(call.args[0].ty.shape[0])
+    return relax.TensorType((1, filters, len(call.attrs["row_class"]), len(call.attrs["column_class"])), "float32")
+
+
+_OPERATORS = {
+    "bnn.bconv2d": (("data", "weight"), _bconv2d_type),
+    "bnn.affine": (("data", "scale", "shift"), _affine_type),
+    "bnn.border_bias": (("table",), _border_bias_type),
+}
+
+
+def register() -> None:
+    """Make the operators known to Relax; doing it again changes nothing."""
+    for name, (arguments, infer_type) in _OPERATORS.items():
+        if name in Op.list_op_names():
+            continue
+        ir_ffi.RegisterOp(name, "tvm_bnn")
+        op = Op.get(name)
+        for argument in arguments:
+            op.add_argument(argument, "Tensor", "")
+        ir_ffi.OpSetNumInputs(op, len(arguments))
+        op.set_attr("FPurity", True)
+        op.set_attr("FInferType", infer_type)
+
+
+def is_op(expr, name: str) -> bool:
+    """Whether expr is a call of the named operator."""
+    return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name == name
+
+
+def bconv2d(data: relax.Expr, weight: relax.Expr, attrs: BConv2DAttrs, span=None) -> relax.Call:
+    """Call of ``bnn.bconv2d``; span carries the module path of the layer."""
+    return relax.Call(
+        Op.get("bnn.bconv2d"), [data, weight], tvm.ir.make_node("ir.DictAttrs", **attrs.as_dict()), span=span
+    )
+
+
+def affine(data: relax.Expr, scale: relax.Expr, shift: relax.Expr) -> relax.Call:
+    """Call of ``bnn.affine``: fma(float32(data), scale, shift)."""
+    return relax.Call(Op.get("bnn.affine"), [data, scale, shift], tvm.ir.make_node("ir.DictAttrs"))
+
+
+def border_bias(table: relax.Expr, row_class: list[int], column_class: list[int]) -> relax.Call:
+    """Call of ``bnn.border_bias``; the class lists have one entry per output row and column."""
+    attrs = tvm.ir.make_node("ir.DictAttrs", row_class=list(row_class), column_class=list(column_class))
+    return relax.Call(Op.get("bnn.border_bias"), [table], attrs)
