@@ -1,0 +1,1 @@
+"""Schedules of the operators, written in TensorIR, one file a kernel family."""

@@ -1,0 +1,1 @@
+"""From Relax operators to scheduled TensorIR functions."""

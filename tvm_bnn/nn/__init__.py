@@ -1,0 +1,1 @@
+"""Torch modules of binary networks for dense prediction."""
