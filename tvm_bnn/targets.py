@@ -1,0 +1,575 @@
+"""Targets are data: every fact about a processor that the compiler uses is a row of a table in this file.
+
+A target is written `"llvm"` (this machine), `"llvm -mcpu=cortex-a72"`, `"llvm -mtriple=... -mcpu=... -mattr=+x,-y"`,
+as JSON, or as a tag such as `"raspberry-pi/4"`. `resolve` turns any of them into one frozen `Target`. Which
+instructions a processor has comes from LLVM's own table, so that every processor LLVM knows is a target; a new
+board is a row of `BOARDS`, a new family of schedules is a row of `ISAS`.
+
+TVM is imported only where LLVM is asked: a machine that merely runs artifacts needs no compiler.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import os
+import platform
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tvm_bnn.errors import ArtifactError, TargetError
+
+KINDS = ("llvm",)
+OPTIONS = ("mcpu", "mtriple", "mattr", "num-cores")
+# Words of TVM's that only choose among TVM's own schedules.
+IGNORED_OPTIONS = ("keys", "device", "model", "tag", "libs", "host")
+# Threads of a foreign board that has no row in BOARDS.
+FOREIGN_THREADS = 4
+ACCEPTED = (
+    '"llvm" (this machine), "llvm -mcpu=NAME", "llvm -mtriple=T -mcpu=NAME -mattr=+x,-y", '
+    'JSON such as {"kind": "llvm", "mcpu": "znver4"}, or a tag such as "raspberry-pi/4"'
+)
+
+
+@dataclass(frozen=True)
+class Arch:
+    """One instruction set architecture, as LLVM, uname and /proc/cpuinfo spell it.
+
+    `flags` maps LLVM's names of the features that generated code may use to those of /proc/cpuinfo. Features that
+    code generation never uses by itself are left out on purpose: LLVM's cortex-a72 has AES and SHA-2, the one of
+    a Raspberry Pi 4 has not, and an artifact must not be refused for it.
+    """
+
+    name: str
+    triple: str
+    machines: tuple[str, ...]
+    default_cpu: str
+    flags: Mapping[str, str]
+
+
+_X86_FLAGS = {
+    "sse3": "pni",
+    "ssse3": "ssse3",
+    "sse4.1": "sse4_1",
+    "sse4.2": "sse4_2",
+    "popcnt": "popcnt",
+    "movbe": "movbe",
+    "lzcnt": "abm",
+    "bmi": "bmi1",
+    "bmi2": "bmi2",
+    "f16c": "f16c",
+    "fma": "fma",
+    "avx": "avx",
+    "avx2": "avx2",
+    "avxvnni": "avx_vnni",
+    "gfni": "gfni",
+    "avx512f": "avx512f",
+    "avx512bw": "avx512bw",
+    "avx512cd": "avx512cd",
+    "avx512dq": "avx512dq",
+    "avx512vl": "avx512vl",
+    "avx512ifma": "avx512ifma",
+    "avx512vbmi": "avx512vbmi",
+    "avx512vbmi2": "avx512_vbmi2",
+    "avx512vnni": "avx512_vnni",
+    "avx512bitalg": "avx512_bitalg",
+    "avx512vpopcntdq": "avx512_vpopcntdq",
+    "avx512bf16": "avx512_bf16",
+    "avx512fp16": "avx512_fp16",
+}
+_AARCH64_FLAGS = {
+    "fp-armv8": "fp",
+    "neon": "asimd",
+    "dotprod": "asimddp",
+    "fullfp16": "asimdhp",
+    "rdm": "asimdrdm",
+    "lse": "atomics",
+    "i8mm": "i8mm",
+    "bf16": "bf16",
+    "sve": "sve",
+    "sve2": "sve2",
+}
+
+# Where a processor name exists in several architectures, the first row wins.
+ARCHES = (
+    Arch("x86_64", "x86_64-linux-gnu", ("x86_64", "amd64"), "x86-64", _X86_FLAGS),
+    Arch("aarch64", "aarch64-linux-gnu", ("aarch64", "arm64"), "generic", _AARCH64_FLAGS),
+    Arch("arm", "armv7l-linux-gnueabihf", ("armv7l", "armv6l", "armv8l", "arm"), "generic", {"neon": "neon"}),
+    Arch("riscv64", "riscv64-linux-gnu", ("riscv64",), "generic-rv64", {}),
+)
+
+
+@dataclass(frozen=True)
+class Isa:
+    """One family of schedules: the features that it needs, and what its registers hold.
+
+    `lanes32` is the vector width in 32-bit lanes that schedules block by; `popcount` names how bits are counted.
+    """
+
+    name: str
+    arch: str
+    needs: frozenset[str]
+    vector_bits: int
+    lanes32: int
+    registers: int
+    popcount: str
+
+
+_AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"})
+
+# The first row whose needs are met wins: the specific before the fallback.
+ISAS = (
+    Isa("avx512", "x86_64", _AVX512 | {"avx512vpopcntdq"}, 512, 16, 32, "vpopcntdq"),
+    Isa("avx512", "x86_64", _AVX512, 512, 16, 32, "nibble"),
+    Isa("avx2", "x86_64", frozenset({"avx2", "fma"}), 256, 8, 16, "nibble"),
+    Isa("neon", "aarch64", frozenset({"neon"}), 128, 4, 32, "cnt"),
+    # 8 lanes are two 128-bit registers on what is common, and LLVM splits them further where it must
+    Isa("generic", "", frozenset(), 128, 8, 16, "scalar"),
+)
+
+
+@dataclass(frozen=True)
+class Board:
+    """What LLVM's table does not say of a processor: its usual number of cores."""
+
+    cpu: str
+    cores: int
+
+
+BOARDS = (
+    Board("cortex-a7", 4),
+    Board("cortex-a53", 4),
+    Board("cortex-a55", 4),
+    Board("cortex-a57", 4),
+    Board("cortex-a72", 4),
+    Board("cortex-a73", 4),
+    Board("cortex-a76", 4),
+    Board("cortex-a78", 8),
+    Board("neoverse-n1", 4),
+    Board("neoverse-v1", 4),
+    Board("neoverse-n2", 4),
+    Board("neoverse-v2", 4),
+    Board("apple-m1", 8),
+    Board("apple-m2", 8),
+    Board("apple-m3", 8),
+    Board("apple-m4", 10),
+)
+
+# Names that LLVM's code generator accepts and its list leaves out.
+CPU_ALIASES = {"apple-m1": "apple-a14", "apple-m2": "apple-a15", "apple-m3": "apple-a16"}
+
+# Our own tags; TVM's tags are looked up after them.
+TAGS = {
+    "raspberry-pi/3": "llvm -mcpu=cortex-a53 -num-cores=4",
+    "raspberry-pi/zero2": "llvm -mcpu=cortex-a53 -num-cores=4",
+    "raspberry-pi/4": "llvm -mcpu=cortex-a72 -num-cores=4",
+    "raspberry-pi/5": "llvm -mcpu=cortex-a76 -num-cores=4",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One processor to compile for; made by `resolve`.
+
+    name: short text for file names and tuning logs, such as "znver4" or "cortex-a72".
+    isa: "avx512", "avx2", "neon" or "generic": which schedules fit.
+    triple, cpu, mattr: what LLVM is told; mattr holds only what differs from the processor's own features.
+    features: every feature in force, as ("+avx2", ...), sorted.
+    required_features: the names in /proc/cpuinfo without which the code must not run.
+    vector_bits, lanes32, registers, popcount: see `Isa`.
+    threads: how many threads the artifact uses by default.
+    native: whether this machine can run the code.
+    """
+
+    name: str
+    isa: str
+    triple: str
+    cpu: str
+    mattr: tuple[str, ...]
+    features: tuple[str, ...]
+    required_features: tuple[str, ...]
+    vector_bits: int
+    lanes32: int
+    registers: int
+    popcount: str
+    threads: int
+    native: bool
+
+    @property
+    def arch(self) -> str:
+        """Architecture of the triple, in LLVM's spelling ("x86_64", "aarch64", "arm", ...)."""
+        return arch_of(self.triple)
+
+    def has(self, feature: str) -> bool:
+        """Whether LLVM may use `feature` (its name in LLVM, such as "avx512bitalg")."""
+        return f"+{feature}" in self.features
+
+    def config(self) -> dict[str, Any]:
+        """The target as the dictionary that TVM accepts."""
+        config: dict[str, Any] = {
+            "kind": "llvm",
+            "mtriple": self.triple,
+            "mcpu": self.cpu,
+            "num-cores": self.threads,
+        }
+        if self.mattr:
+            config["mattr"] = list(self.mattr)
+        return config
+
+    def tvm(self) -> Any:
+        """The `tvm.target.Target` to compile with."""
+        import tvm
+
+        return tvm.target.Target(self.config())
+
+    def manifest(self) -> dict[str, Any]:
+        """What an artifact records, and `check_runs_here` reads."""
+        return {
+            "name": self.name,
+            "isa": self.isa,
+            "triple": self.triple,
+            "cpu": self.cpu,
+            "mattr": list(self.mattr),
+            "required_features": list(self.required_features),
+            "threads": self.threads,
+        }
+
+
+def resolve(text: str, threads: int | None = None) -> Target:
+    """Turn the text of a target into a `Target`.
+
+    text: see `ACCEPTED`; an LLVM name of a processor implies its architecture (Linux is assumed).
+    threads: overrides the default, which is every CPU that this process may use if the target runs here, else the
+    number of cores in `BOARDS`.
+
+    Raises TargetError for text that is none of these, and for an unknown processor, triple, feature or option.
+    """
+    if threads is not None and threads < 1:
+        raise TargetError(f"found {threads} threads; at least 1 is needed")
+    options = _parse(text.strip())
+    triple, cpu, mattr = _complete(options)
+    _check_cpu(cpu, triple)
+    _check_mattr(mattr, triple)
+    mattr = _without_redundant(triple, cpu, mattr)
+    features = _llvm_features(triple, cpu, mattr)
+    arch = _arch_row(arch_of(triple))
+    required = tuple(sorted(flag for name, flag in arch.flags.items() if name in features)) if arch else ()
+    isa = _isa_row(triple, features)
+    native = _runs_here(triple, required)
+    if threads is None:
+        threads = _threads(options.get("num-cores"), cpu, native)
+    return Target(
+        name=_name(triple, cpu, mattr, detected=not options.keys() & {"mcpu", "mtriple", "mattr"}),
+        isa=isa.name,
+        triple=triple,
+        cpu=cpu,
+        mattr=mattr,
+        features=tuple(sorted(f"+{feature}" for feature in features)),
+        required_features=required,
+        vector_bits=isa.vector_bits,
+        lanes32=isa.lanes32,
+        registers=isa.registers,
+        popcount=isa.popcount,
+        threads=threads,
+        native=native,
+    )
+
+
+def host(threads: int | None = None) -> Target:
+    """This machine as a target: LLVM's name for its processor, corrected by what /proc/cpuinfo really shows."""
+    return resolve("llvm", threads)
+
+
+def available_cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def arch_of(triple: str) -> str:
+    """Architecture of an LLVM triple, in the spelling of LLVM's list of targets."""
+    name = triple.split("-")[0].lower()
+    if re.fullmatch(r"i[3-6]86", name):
+        return "i386"
+    if name.startswith("armv") or name == "arm":
+        return "arm"
+    return {"arm64": "aarch64", "amd64": "x86_64"}.get(name, name)
+
+
+def check_runs_here(manifest_target: Mapping[str, Any]) -> None:
+    """Check that this machine can run code made for `manifest_target` (the dictionary of `Target.manifest`).
+
+    Raises ArtifactError that names the wrong architecture or the missing CPU features.
+    """
+    name, triple = manifest_target["name"], manifest_target["triple"]
+    here, there = host_arch(), arch_of(triple)
+    if there != here or "linux" not in triple:
+        raise ArtifactError(
+            f"the artifact was compiled for {name} ({triple}), this machine is {here} with {platform.system()}; "
+            f'copy it to such a machine, or compile it again with --target "llvm"'
+        )
+    missing = _missing_flags(manifest_target["required_features"])
+    if missing:
+        raise ArtifactError(
+            f"the artifact was compiled for {name}, and this CPU lacks {', '.join(missing)}; "
+            f'compile it again here with --target "llvm"'
+        )
+
+
+def host_arch() -> str:
+    """Architecture of this machine, in LLVM's spelling."""
+    return arch_of(platform.machine())
+
+
+@functools.cache
+def host_flags() -> frozenset[str]:
+    """Features of this machine's CPU as /proc/cpuinfo names them; empty where there is no such file."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    found = re.search(r"^(?:flags|Features)[ \t]*:(.*)$", text, flags=re.MULTILINE)
+    return frozenset(found.group(1).split()) if found else frozenset()
+
+
+def _missing_flags(required: Iterable[str]) -> list[str]:
+    flags = host_flags()
+    return sorted(set(required) - flags) if flags else []
+
+
+def _runs_here(triple: str, required: Iterable[str]) -> bool:
+    return arch_of(triple) == host_arch() and "linux" in triple and not _missing_flags(required)
+
+
+# --- reading the text -------------------------------------------------------------------------------------------
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Options of the target: mcpu, mtriple, mattr (tuple), num-cores; only those that were given."""
+    if text.startswith("{"):
+        try:
+            return _options(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise TargetError(f"target {text!r} looks like JSON and is not: {error}") from None
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise TargetError(f"target {text!r} cannot be split into words: {error}") from None
+    if not words:
+        raise TargetError(f"the target is empty; accepted are {ACCEPTED}")
+    if words[0] in TAGS:
+        return _parse(TAGS[words[0]])
+    if "/" in words[0] and len(words) == 1:
+        return _tag(words[0])
+    return _options({"kind": words[0], **dict(_split_option(word, text) for word in words[1:])})
+
+
+def _split_option(word: str, text: str) -> tuple[str, str]:
+    found = re.fullmatch(r"--?([a-z-]+)=(.+)", word)
+    if not found:
+        raise TargetError(f"{word!r} in target {text!r} is no option of the form -name=value; accepted are {ACCEPTED}")
+    return found.group(1), found.group(2)
+
+
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    kind = config.get("kind")
+    if kind not in KINDS:
+        hint = f' (did you mean "llvm -mcpu={kind}"?)' if kind in _all_cpus() else _did_you_mean(str(kind), KINDS)
+        raise TargetError(f"unknown target kind {kind!r}{hint}; accepted are {ACCEPTED}")
+    options: dict[str, Any] = {}
+    for key, value in config.items():
+        if key == "kind" or key in IGNORED_OPTIONS:
+            continue
+        if key not in OPTIONS:
+            raise TargetError(
+                f"unknown target option {key!r}{_did_you_mean(key, OPTIONS)}; known: {', '.join(OPTIONS)}"
+            )
+        options[key] = value
+    if "mattr" in options:
+        given = options["mattr"].split(",") if isinstance(options["mattr"], str) else options["mattr"]
+        options["mattr"] = tuple(str(item).strip() for item in given if str(item).strip())
+    if "num-cores" in options:
+        options["num-cores"] = _core_count(options["num-cores"])
+    for key in ("mcpu", "mtriple"):
+        if key in options and not isinstance(options[key], str):
+            raise TargetError(f"target option {key!r} must be text, found {options[key]!r}")
+    return options
+
+
+def _core_count(value: Any) -> int:
+    if not re.fullmatch(r"[1-9][0-9]*", str(value)):
+        raise TargetError(f"target option 'num-cores' must be a whole number from 1 up, found {value!r}")
+    return int(value)
+
+
+def _tag(tag: str) -> dict[str, Any]:
+    import tvm
+
+    try:
+        target = tvm.target.Target(tag)
+    except ValueError:
+        known = {*TAGS, *(str(name) for name in tvm.target.list_tags())}
+        raise TargetError(f"unknown target tag {tag!r}{_did_you_mean(tag, known)}; accepted are {ACCEPTED}") from None
+    given = {key: target.attrs[key] for key in OPTIONS if key in target.attrs}
+    return _options({"kind": target.kind.name, **given})
+
+
+def _complete(options: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+    """Triple, processor and mattr, each taken from the others or from this machine where it was not given."""
+    triple, cpu, mattr = options.get("mtriple"), options.get("mcpu"), options.get("mattr", ())
+    if triple is not None:
+        _check_triple(triple)
+        arch = _arch_row(arch_of(triple))
+        return triple, cpu or (arch.default_cpu if arch else "generic"), mattr
+    if cpu in (None, "native"):
+        triple, cpu, corrections = _detect()
+        return triple, cpu, (*corrections, *mattr)
+    # "generic" is a processor of every architecture: this machine's is meant
+    arches = sorted(ARCHES, key=lambda arch: arch.name != host_arch()) if cpu == "generic" else ARCHES
+    for arch in arches:
+        if cpu in _cpus(arch.triple):
+            return arch.triple, cpu, mattr
+    raise TargetError(
+        f"unknown processor {cpu!r}{_did_you_mean(cpu, _all_cpus())}; "
+        f'accepted is any name that LLVM knows, or "llvm" for this machine, or a name with its -mtriple'
+    )
+
+
+def _detect() -> tuple[str, str, tuple[str, ...]]:
+    """This machine: triple, LLVM's name of its processor, and where /proc/cpuinfo disagrees with LLVM's table.
+
+    A virtual machine may hide features of its processor, and a processor newer than LLVM is known to it by an
+    older name: both are mended here.
+    """
+    from tvm.target import codegen
+
+    arch = _arch_row(host_arch())
+    if arch is None:
+        return str(codegen.llvm_get_system_triple()), str(codegen.llvm_get_system_cpu()), ()
+    cpu, flags = str(codegen.llvm_get_system_cpu()), host_flags()
+    if cpu not in _cpus(arch.triple):
+        cpu = arch.default_cpu
+    if not flags:
+        return arch.triple, cpu, ()
+    known = _llvm_features(arch.triple, cpu, ())
+    differing = [name for name, flag in arch.flags.items() if (flag in flags) != (name in known)]
+    corrections = [f"-{name}" if name in known else f"+{name}" for name in differing]
+    return arch.triple, cpu, tuple(sorted(corrections))
+
+
+def _threads(num_cores: int | None, cpu: str, native: bool) -> int:
+    if num_cores is not None:
+        return num_cores
+    if native:
+        return available_cpus()
+    return next((board.cores for board in BOARDS if board.cpu == cpu), FOREIGN_THREADS)
+
+
+def _name(triple: str, cpu: str, mattr: tuple[str, ...], detected: bool) -> str:
+    """Short, unique and fit for a file name: the architecture is in it only where the processor leaves it open.
+
+    A detected machine bears its processor's name, with the schedules it gets where they are not that processor's.
+    """
+    arch = arch_of(triple)
+    first = next((row.name for row in ARCHES if cpu in _cpus(row.triple)), arch)
+    name = cpu if first == arch and cpu != "generic" else f"{cpu}-{arch}"
+    if "linux" not in triple:
+        name += f"-{triple.split('-', 1)[-1]}"
+    if not detected:
+        name += "".join(mattr)
+    elif (isa := _isa_row(triple, _llvm_features(triple, cpu, mattr))) is not _isa_row(
+        triple, _llvm_features(triple, cpu, ())
+    ):
+        name += f"-{isa.name}-{isa.popcount}"
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", name)
+
+
+# --- asking LLVM ------------------------------------------------------------------------------------------------
+
+
+def _arch_row(name: str) -> Arch | None:
+    return next((arch for arch in ARCHES if arch.name == name), None)
+
+
+def _isa_row(triple: str, features: frozenset[str]) -> Isa:
+    return next(row for row in ISAS if row.arch in ("", arch_of(triple)) and row.needs <= features)
+
+
+def _without_redundant(triple: str, cpu: str, mattr: tuple[str, ...]) -> tuple[str, ...]:
+    """mattr less what the processor has anyway, so that equal targets have equal names."""
+    for item in mattr:
+        rest = tuple(other for other in mattr if other != item)
+        if _llvm_features(triple, cpu, rest) == _llvm_features(triple, cpu, mattr):
+            mattr = rest
+    return mattr
+
+
+def _llvm_target(**options: Any) -> Any:
+    import tvm
+
+    return tvm.target.Target({"kind": "llvm", **options})
+
+
+@functools.cache
+def _cpus(triple: str) -> frozenset[str]:
+    """Every processor name that LLVM accepts for the triple."""
+    from tvm.target import codegen
+
+    names = {str(name) for name in codegen.llvm_get_cpu_archlist(_llvm_target(mtriple=triple))}
+    return frozenset(names | {alias for alias, name in CPU_ALIASES.items() if name in names})
+
+
+def _all_cpus() -> frozenset[str]:
+    return frozenset().union(*(_cpus(arch.triple) for arch in ARCHES))
+
+
+@functools.cache
+def _llvm_features(triple: str, cpu: str, mattr: tuple[str, ...]) -> frozenset[str]:
+    from tvm.target import codegen
+
+    options: dict[str, Any] = {"mtriple": triple, "mcpu": cpu}
+    if mattr:
+        options["mattr"] = list(mattr)
+    return frozenset(str(name) for name in codegen.llvm_get_cpu_features(_llvm_target(**options)))
+
+
+def _check_triple(triple: str) -> None:
+    # LLVM crashes on an architecture that it was not built with, so it is never asked about one
+    from tvm.target import codegen
+
+    known = [str(name) for name in codegen.llvm_get_targets()]
+    if arch_of(triple) not in known:
+        found = triple.split("-")[0]
+        raise TargetError(
+            f"unknown architecture {found!r} in -mtriple={triple}{_did_you_mean(found, known)}; "
+            f"accepted are triples such as {', '.join(arch.triple for arch in ARCHES)}"
+        )
+
+
+def _check_cpu(cpu: str, triple: str) -> None:
+    known = _cpus(triple)
+    if cpu not in known:
+        raise TargetError(
+            f"unknown processor {cpu!r} for {triple}{_did_you_mean(cpu, known)}; LLVM knows {len(known)} names for it"
+        )
+
+
+def _check_mattr(mattr: tuple[str, ...], triple: str) -> None:
+    if not mattr:
+        return
+    # LLVM's whole list of features is not exposed: every feature that some processor has stands for it
+    known = frozenset().union(*(_llvm_features(triple, cpu, ()) for cpu in sorted(_cpus(triple))))
+    for item in mattr:
+        if item[:1] not in ("+", "-"):
+            raise TargetError(f"found {item!r} in -mattr; every feature is written +name or -name")
+        if item[1:] not in known:
+            raise TargetError(f"unknown feature {item[1:]!r} for {triple}{_did_you_mean(item[1:], known)}")
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.6)
+    return f" (did you mean {', '.join(close)}?)" if close else ""
