@@ -1,0 +1,262 @@
+"""The artifact file: one `.bnn` file that holds a compiled network, and tells a damaged one from a whole one.
+
+    offset  size  content
+         0     8  MAGIC
+         8     4  format version, little endian
+        12     8  size of the payload, little endian
+        20    32  SHA-256 of bytes 8 to 20 and of the payload
+        52     -  payload: a zip (stored) with manifest.json, library.so and anything else
+
+The header keeps this shape in every version, so that "newer than this program" and "damaged" can be told apart.
+MAGIC has a byte above 127 and both kinds of line end: a copy in text mode breaks it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import secrets
+import struct
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+from tvm_bnn.errors import ArtifactError, OutputError
+
+MAGIC = b"\x89BNN\r\n\x1a\n"
+FORMAT_VERSION = 1
+SUFFIX = ".bnn"
+MANIFEST_NAME = "manifest.json"
+LIBRARY_NAME = "library.so"
+_HEADER = struct.Struct("<8sIQ32s")
+
+PathLike = str | os.PathLike[str]
+
+
+class InputInfo(TypedDict):
+    """One input: its name, shape (None for a free dimension), dtype ("float32", ...) and layout ("NCHW", ...)."""
+
+    name: str
+    shape: list[int | None]
+    dtype: str
+    layout: NotRequired[str]
+
+
+class OutputInfo(TypedDict):
+    """One output: shape and dtype."""
+
+    shape: list[int | None]
+    dtype: str
+
+
+class Preprocessing(TypedDict):
+    """How pixels become the first input: `(pixel * scale - mean) / std`, per RGB channel, pixels from 0 to 255."""
+
+    scale: float
+    mean: list[float]
+    std: list[float]
+
+
+class Manifest(TypedDict):
+    """What an artifact says of itself; made by `new_manifest`.
+
+    target: `tvm_bnn.targets.Target.manifest()`.
+    layers: the rows of explain(): at least path, op, shape, decision, reason, rule, macs.
+    palette: one [red, green, blue] per class.
+    check: results of the comparison with PyTorch at compile time, empty where the target does not run here.
+    """
+
+    name: str
+    inputs: list[InputInfo]
+    outputs: list[OutputInfo]
+    preprocessing: Preprocessing | None
+    class_names: list[str] | None
+    palette: list[list[int]] | None
+    target: dict[str, Any]
+    layers: list[dict[str, Any]]
+    versions: dict[str, str]
+    created: str
+    check: dict[str, Any]
+
+
+# What reading relies on, with the types that JSON gives.
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "inputs": list,
+    "outputs": list,
+    "target": dict,
+    "layers": list,
+    "versions": dict,
+}
+_REQUIRED_IN_INPUT = ("name", "shape", "dtype")
+_REQUIRED_IN_TARGET = ("name", "triple", "required_features", "threads")
+
+
+def new_manifest(
+    name: str,
+    inputs: Sequence[InputInfo],
+    outputs: Sequence[OutputInfo],
+    target: Mapping[str, Any],
+    *,
+    layers: Sequence[Mapping[str, Any]] = (),
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    palette: Sequence[Sequence[int]] | None = None,
+    check: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """A manifest with versions and the time of creation filled in; the fields are those of `Manifest`."""
+    return {
+        "name": name,
+        "inputs": list(inputs),
+        "outputs": list(outputs),
+        "preprocessing": preprocessing,
+        "class_names": None if class_names is None else list(class_names),
+        "palette": None if palette is None else [list(colour) for colour in palette],
+        "target": dict(target),
+        "layers": [dict(row) for row in layers],
+        "versions": versions(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "check": dict(check or {}),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what an artifact depends on, without importing any of it; "" for what is not installed."""
+    return {
+        "tvm_bnn": _version("tvm_bnn"),
+        "tvm": _version("apache-tvm"),
+        "torch": _version("torch"),
+        "python": platform.python_version(),
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def write(
+    path: PathLike, library: bytes, manifest: Mapping[str, Any], extra: Mapping[str, bytes] | None = None
+) -> None:
+    """Write an artifact; the file at `path` is replaced whole or not touched.
+
+    library: the shared library. extra: further members of the payload by name.
+
+    Raises OutputError when the file cannot be written (folder missing or read-only, disk full, ...).
+    """
+    payload = _pack({MANIFEST_NAME: json.dumps(manifest, indent=1).encode(), LIBRARY_NAME: library, **(extra or {})})
+    header = _HEADER.pack(MAGIC, FORMAT_VERSION, len(payload), _digest(FORMAT_VERSION, payload))
+    path = Path(path)
+    # in the same folder, so that the last step is one rename
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        try:
+            with partial.open("xb") as file:
+                file.write(header)
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; try another path or free some space"
+        ) from error
+
+
+def read(path: PathLike) -> tuple[Manifest, bytes]:
+    """Manifest and library of an artifact; see `read_all`."""
+    manifest, library, _ = read_all(path)
+    return manifest, library
+
+
+def read_all(path: PathLike) -> tuple[Manifest, bytes, dict[str, bytes]]:
+    """Manifest, library and further members of an artifact, all checked against its checksum.
+
+    Raises ArtifactError for a file that is missing, foreign, cut short, damaged or of a newer format.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"cannot read the artifact {path}: {error.strerror or error}") from error
+    members = _unpack(path, _checked_payload(path, content))
+    try:
+        manifest = _check_manifest(path, json.loads(members.pop(MANIFEST_NAME)))
+        library = members.pop(LIBRARY_NAME)
+    except KeyError as error:
+        raise ArtifactError(f"the artifact {path} holds no {error.args[0]}; compile the model again") from None
+    except ValueError as error:
+        raise ArtifactError(f"the manifest of {path} is no JSON ({error}); compile the model again") from None
+    return manifest, library, members
+
+
+def _digest(version: int, payload: bytes) -> bytes:
+    return hashlib.sha256(struct.pack("<IQ", version, len(payload)) + payload).digest()
+
+
+def _checked_payload(path: Path, content: bytes) -> bytes:
+    if content[: len(MAGIC)] != MAGIC:
+        short = MAGIC.startswith(content)
+        raise ArtifactError(
+            f"{path} is cut short: it has only {len(content)} bytes; copy it again"
+            if short
+            else f"{path} is no compiled network: it starts with {content[:8]!r}; "
+            f"expected is a {SUFFIX} file written by tvm_bnn.compile"
+        )
+    if len(content) < _HEADER.size:
+        raise ArtifactError(f"{path} is cut short: it has only {len(content)} bytes; copy it again")
+    _, version, size, digest = _HEADER.unpack_from(content)
+    payload = content[_HEADER.size :]
+    whole = _digest(version, payload) == digest and size == len(payload)
+    if whole and version > FORMAT_VERSION:
+        raise ArtifactError(
+            f"{path} has format {version}, and this tvm_bnn reads formats up to {FORMAT_VERSION}; update tvm_bnn"
+        )
+    if not whole and len(payload) < size:
+        raise ArtifactError(
+            f"{path} is cut short: {len(content)} of {_HEADER.size + size} bytes are there; copy it again"
+        )
+    if not whole:
+        raise ArtifactError(
+            f"{path} is damaged: its checksum does not match; copy it again, or compile the model again"
+        )
+    return payload
+
+
+def _pack(members: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            # a fixed date: equal content gives equal bytes
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+    return buffer.getvalue()
+
+
+def _unpack(path: Path, payload: bytes) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ArtifactError(f"the payload of {path} cannot be read ({error}); compile the model again") from error
+
+
+def _check_manifest(path: Path, manifest: Any) -> Manifest:
+    missing = ["an object"] if not isinstance(manifest, dict) else []
+    if not missing:
+        missing = [key for key, kind in _REQUIRED.items() if not isinstance(manifest.get(key), kind)]
+    if not missing:
+        missing = [f"target.{key}" for key in _REQUIRED_IN_TARGET if key not in manifest["target"]]
+        missing += [f"inputs.{key}" for key in _REQUIRED_IN_INPUT if any(key not in row for row in manifest["inputs"])]
+    if missing:
+        raise ArtifactError(f"the manifest of {path} lacks {', '.join(missing)}; compile the model again")
+    return manifest
