@@ -1,0 +1,49 @@
+"""The operators that the passes add: exact integers, one affine step, one table."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from tvm import relax
+
+from tvm_bnn.arithmetic import fma32
+from tvm_bnn.ops import BConv2DAttrs
+from tvm_bnn.reference.convolution import pad_rows_columns
+
+
+def bconv2d(call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
+    """bnn.bconv2d: int32 sums of s(x) * s(w), s(True) = +1; a padded tap gives pad_value * s(w).
+
+    Every partial sum is an integer below 2**24 (the taps of a window are fewer), so a float32 matrix
+    product is exact in whatever order it adds.
+    """
+    attrs = BConv2DAttrs.from_call(call.attrs)
+    bits, weight_bits = args
+    data = pad_rows_columns(np.where(bits, np.float32(1), np.float32(-1)), attrs.padding, attrs.pad_value)
+    weight = np.where(weight_bits, np.float32(1), np.float32(-1))
+    filters, channels, *kernel = weight.shape
+    rows, columns = attrs.output_size(*bits.shape[2:], (kernel[0], kernel[1]))
+    assert channels * kernel[0] * kernel[1] < 2**24
+    grouped = data.reshape(data.shape[0], attrs.groups, channels, *data.shape[2:])
+    by_group = weight.reshape(attrs.groups, filters // attrs.groups, channels, *kernel)
+    out = np.zeros((data.shape[0], attrs.groups, filters // attrs.groups, rows * columns), np.float32)
+    for ky, kx in np.ndindex(*kernel):
+        y, x = ky * attrs.dilation[0], kx * attrs.dilation[1]
+        window = grouped[
+            ...,
+            y : y + (rows - 1) * attrs.strides[0] + 1 : attrs.strides[0],
+            x : x + (columns - 1) * attrs.strides[1] + 1 : attrs.strides[1],
+        ]
+        out += by_group[..., ky, kx] @ window.reshape(*window.shape[:3], -1)
+    return out.astype(np.int32).reshape(data.shape[0], filters, rows, columns)
+
+
+def affine(_call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
+    """bnn.affine: fma(float32(x), scale, shift)."""
+    data, scale, shift = args
+    return fma32(data.astype(np.float32), scale, shift)
+
+
+def border_bias(call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
+    """bnn.border_bias: table[o, row_class[y], column_class[x]] with a leading axis of 1."""
+    rows, columns = (np.array([int(v) for v in call.attrs[name]]) for name in ("row_class", "column_class"))
+    return args[0][:, rows[:, None], columns[None, :]][None]
