@@ -1,0 +1,239 @@
+"""Run a compiled network: load it, check the inputs, hand tensors over without copies, time it.
+
+Nothing of the compiler is imported here, and PyTorch is not needed: its tensors are only met where the caller
+has it already.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import tvm
+from tvm.runtime.vm import VirtualMachine
+
+from tvm_bnn import artifact
+from tvm_bnn.errors import ArtifactError, InputError, OutputError
+from tvm_bnn.targets import available_cpus, check_runs_here
+
+# TVM refuses tensors that begin elsewhere.
+ALIGNMENT = 64
+# TVM's affinity mode "all threads share all the CPUs in the list"; the other modes pin threads, the calling one
+# too, and with it the rest of the caller's program. So does a pool that TVM makes by itself, unless it is told:
+_SHARE_ALL_CPUS = -3
+os.environ.setdefault("TVM_BIND_THREADS", "0")
+_pool = threading.local()
+
+
+class Artifact:
+    """A compiled network.
+
+    library: the shared library's content. manifest: see `tvm_bnn.artifact.Manifest`. extra: further members of
+    the file. The library is loaded at the first call, so that a network compiled for another machine can be
+    looked at and saved here.
+    """
+
+    def __init__(self, library: bytes, manifest: Mapping[str, Any], extra: Mapping[str, bytes] | None = None) -> None:
+        self.library = library
+        self.manifest = cast(artifact.Manifest, manifest)
+        self.extra = dict(extra or {})
+        # a file made for a board with more cores than this machine has still runs
+        self._threads = max(1, min(int(self.manifest["target"]["threads"]), available_cpus()))
+        self._main: Callable[..., Any] | None = None
+        self._own_thread: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(
+            f"{row['name']}: {_described(row['shape'], row['dtype'])}" for row in self.manifest["inputs"]
+        )
+        return f"<Artifact {self.manifest['name']} for {self.manifest['target']['name']} ({inputs})>"
+
+    @property
+    def threads(self) -> int:
+        """How many threads run it; may be set, from 1 to the number of CPUs that this process may use."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        if not 1 <= count <= available_cpus():
+            raise InputError(f"found {count} threads; from 1 to {available_cpus()} (the CPUs here) can be used")
+        self._threads = int(count)
+
+    def save(self, path: artifact.PathLike) -> None:
+        """Write the artifact to one file; raises OutputError when that fails, and then leaves nothing behind."""
+        artifact.write(path, self.library, self.manifest, self.extra)
+
+    def explain(self) -> list[dict[str, Any]]:
+        """One row per convolution, linear layer and matmul: path, op, shape, decision, reason, rule, macs, ..."""
+        return [dict(row) for row in self.manifest["layers"]]
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the network on torch tensors (the results are torch tensors) or on numpy arrays (likewise).
+
+        The inputs must be as the manifest says; they are used in place when they are contiguous and begin at a
+        multiple of 64 bytes, and copied otherwise. Results own their memory. A tuple comes back as a tuple.
+
+        Raises InputError for a wrong number, rank, shape or dtype, ArtifactError where the code cannot run here.
+        """
+        arguments = self._arguments(inputs)
+        with self._lock:
+            result = self._run(self._load(), arguments)
+        return _convert(result, _torch_tensor if any(_is_torch(item) for item in inputs) else np.from_dlpack)
+
+    def benchmark(self, *inputs: Any, repeat: int = 10, number: int = 1) -> list[float]:
+        """Seconds per run, measured `repeat` times over `number` runs each, after one run to warm up.
+
+        The inputs are converted once, outside the measurement.
+        """
+        if repeat < 1 or number < 1:
+            raise InputError(f"found repeat={repeat} and number={number}; both must be at least 1")
+        arguments = self._arguments(inputs)
+        with self._lock:
+            main = self._load()
+            self._run(main, arguments)
+
+            def measured(*tensors: Any) -> float:
+                start = time.perf_counter()
+                for _ in range(number):
+                    main(*tensors)
+                return (time.perf_counter() - start) / number
+
+            return [self._run(measured, arguments) for _ in range(repeat)]
+
+    def _load(self) -> Callable[..., Any]:
+        if self._main is None:
+            check_runs_here(self.manifest["target"])
+            self._main = VirtualMachine(_load_library(self.library), tvm.cpu())["main"]
+        return self._main
+
+    def _arguments(self, inputs: Sequence[Any]) -> list[Any]:
+        expected = self.manifest["inputs"]
+        if len(inputs) != len(expected):
+            names = ", ".join(f"{row['name']} ({_described(row['shape'], row['dtype'])})" for row in expected)
+            raise InputError(f"found {len(inputs)} inputs; {self.manifest['name']} takes {len(expected)}: {names}")
+        return [_to_tvm(value, row) for value, row in zip(inputs, expected, strict=True)]
+
+    def _run(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        """Call with the right number of threads.
+
+        TVM keeps a pool per Python thread, and a pool never grows: where other code has already made a smaller
+        one in this thread, the call moves to a thread of our own.
+        """
+        if self._own_thread is None and _set_threads(self._threads):
+            return function(*arguments)
+        if self._own_thread is None:
+            self._own_thread = ThreadPoolExecutor(1, thread_name_prefix="tvm_bnn")
+
+        def moved() -> Any:
+            _set_threads(self._threads)
+            return function(*arguments)
+
+        return self._own_thread.submit(moved).result()
+
+
+def load(path: artifact.PathLike) -> Artifact:
+    """Read an artifact file and make it ready to run.
+
+    Raises ArtifactError for a file that is missing, damaged, foreign or newer, and for one that was compiled
+    for another CPU than this one.
+    """
+    manifest, library, extra = artifact.read_all(path)
+    check_runs_here(manifest["target"])
+    made = Artifact(library, manifest, extra)
+    made._load()
+    return made
+
+
+def _set_threads(count: int) -> bool:
+    """Let TVM use `count` threads for what this Python thread calls; whether it does."""
+    if getattr(_pool, "threads", None) != count:
+        cpus = [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
+        tvm.get_global_func("runtime.config_threadpool")(_SHARE_ALL_CPUS, count, cpus)
+        _pool.threads = tvm.get_global_func("runtime.NumThreads")()
+    return _pool.threads == count
+
+
+def _load_library(library: bytes) -> Any:
+    """Load a shared library from memory; its file is gone afterwards, the mapping stays."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
+            path = Path(folder) / artifact.LIBRARY_NAME
+            path.write_bytes(library)
+            return tvm.runtime.load_module(str(path))
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"the compiled code cannot be loaded ({_first_line(error)}); compile it again here"
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"cannot unpack the compiled code to {tempfile.gettempdir()}: {error.strerror or _first_line(error)}; "
+            f"set TMPDIR to a folder with {len(library) >> 20} MB of free space"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+# --- tensors in and out -----------------------------------------------------------------------------------------
+
+
+def _is_torch(value: Any) -> bool:
+    # who has a torch tensor has imported torch
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _to_tvm(value: Any, expected: artifact.InputInfo) -> Any:
+    """The value as a tensor of TVM's, in place where TVM can use it there."""
+    if _is_torch(value):
+        _check(value.shape, str(value.dtype).removeprefix("torch."), expected)
+        if value.device.type != "cpu":
+            raise InputError(f"input {expected['name']!r} is on {value.device}, expected is the CPU; try .cpu()")
+        value = value.detach().contiguous()
+        return tvm.runtime.from_dlpack(value.clone() if value.data_ptr() % ALIGNMENT else value)
+    if not isinstance(value, np.ndarray):
+        raise InputError(
+            f"input {expected['name']!r} is a {type(value).__name__}; accepted are torch tensors and numpy arrays"
+        )
+    _check(value.shape, str(value.dtype), expected)
+    if value.flags.c_contiguous and value.flags.writeable and value.ctypes.data % ALIGNMENT == 0:
+        return tvm.runtime.from_dlpack(value)
+    return tvm.runtime.tensor(np.ascontiguousarray(value))
+
+
+def _check(shape: Sequence[int], dtype: str, expected: artifact.InputInfo) -> None:
+    fits = len(shape) == len(expected["shape"]) and all(
+        want is None or found == want for found, want in zip(shape, expected["shape"], strict=True)
+    )
+    if fits and dtype == expected["dtype"]:
+        return
+    wrong = "dtype" if fits else "rank" if len(shape) != len(expected["shape"]) else "shape"
+    layout = f" ({expected['layout']})" if expected.get("layout") else ""
+    raise InputError(
+        f"input {expected['name']!r} has the wrong {wrong}: found {_described(shape, dtype)}, "
+        f"expected {_described(expected['shape'], expected['dtype'])}{layout}"
+    )
+
+
+def _described(shape: Sequence[int | None], dtype: str) -> str:
+    return f"{dtype} [{', '.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def _torch_tensor(value: Any) -> Any:
+    return sys.modules["torch"].from_dlpack(value)
+
+
+def _convert(result: Any, convert: Callable[[Any], Any]) -> Any:
+    if isinstance(result, tvm.runtime.Tensor):
+        return convert(result)
+    return tuple(_convert(item, convert) for item in result)
