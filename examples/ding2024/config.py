@@ -42,6 +42,11 @@ class Ding2024Config:
         if min(self.width, self.decoder_channels, self.branches, self.classes) < 1:
             raise ValueError("width, decoder_channels, branches and classes must be at least 1")
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of an attention over tokens: cells of 1/32 of the input size."""
+        return (self.input_size[0] // 32) * (self.input_size[1] // 32)
+
 
 BENCH = Ding2024Config()
 DEMO = Ding2024Config(width=32, decoder_channels=64, classes=4, input_size=(256, 512))

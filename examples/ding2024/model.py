@@ -45,7 +45,7 @@ class Ding2024(nn.Module):
 
 def build(config: Ding2024Config, seed: int = 0) -> Ding2024:
     """The network of that configuration in eval mode, with seeded random weights."""
-    return seed_weights(Ding2024(config), seed).eval()
+    return seed_weights(Ding2024(config), seed, config.tokens).eval()
 
 
 def bench(branches: int = 1, stem: str = "3x3", seed: int = 0) -> Ding2024:

@@ -49,4 +49,4 @@ def float_twin(config: Ding2024Config, seed: int = 0) -> Ding2024:
     """
     twin = Ding2024(replace(config, branches=1))
     _replace_binary_modules(twin)
-    return seed_weights(twin, seed).eval()
+    return seed_weights(twin, seed, config.tokens).eval()
