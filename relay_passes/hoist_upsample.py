@@ -1,0 +1,53 @@
+"""Hoist: what is done to each pixel of a nearest-upsampled map is done before the upsampling.
+
+``f(up(x), c)  ==  up(f(x, c))`` for elementwise f and a c that is constant over the plane. Signs, thresholds and
+activations then run at the low resolution and only bits are repeated. Two maps upsampled in the same way combine before
+the upsampling too. Declines where an operand varies over the high-resolution plane.
+"""
+
+import tvm
+import tvm_ffi
+from tvm import relax
+
+from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
+from tvm_bnn.relay_passes.rewriter import DataflowRewriter, op_name, run_rewriter, shape_of
+
+
+def is_nearest(expr: relax.Expr) -> bool:
+    """Whether expr is a nearest-neighbour resize."""
+    return op_name(expr) == "relax.image.resize2d" and str(expr.attrs.method) == "nearest_neighbor"
+
+
+def _is_flat(expr: relax.Expr) -> bool:
+    """Whether a value is the same for all pixels of a plane."""
+    shape = shape_of(expr)
+    return len(shape) < 2 or (shape[-1] == 1 and shape[-2] == 1)
+
+
+class _Hoister(DataflowRewriter):
+    def rewrite(self, call: relax.Call, name: str) -> relax.Expr | None:
+        if op_name(call) not in ELEMENTWISE or len(shape_of(call)) != 4:
+            return None
+        definitions = [self.lookup(argument) for argument in call.args]
+        resizes = [d for d in definitions if is_nearest(d)]
+        if not resizes or any(not is_nearest(d) and not _is_flat(a) for d, a in zip(definitions, call.args, strict=True)):
+            return None
+        first = resizes[0]
+        if any(not _same_resize(first, other) for other in resizes) or shape_of(first) != shape_of(call):
+            return None
+        low = [d.args[0] if is_nearest(d) else a for d, a in zip(definitions, call.args, strict=True)]
+        inner = self.emit(relax.Call(call.op, low, call.attrs, call.ty_args, call.span), span=call.span)
+        return relax.Call(first.op, [inner, *first.args[1:]], first.attrs, first.ty_args, first.span)
+
+
+def _same_resize(a: relax.Call, b: relax.Call) -> bool:
+    return shape_of(a.args[0])[2:] == shape_of(b.args[0])[2:] and tvm_ffi.structural_equal(a.attrs, b.attrs)
+
+
+@tvm.transform.module_pass(opt_level=0, name="HoistUpsample")
+class HoistUpsample:
+    """Move nearest upsampling behind the elementwise operators that follow it."""
+
+    def transform_module(self, module: tvm.IRModule, _context) -> tvm.IRModule:
+        """Rewrite ``main``."""
+        return run_rewriter(_Hoister, module)

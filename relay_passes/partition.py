@@ -1,0 +1,133 @@
+"""Fuse: cut the graph into regions, each of which becomes one kernel.
+
+A region is at most one *anchor* (convolution, pooling, reduction, resize ...) and elementwise members behind it that
+share its shape. An elementwise operator joins the *latest* region among those that its operands come from. That keeps the
+graph of regions free of cycles without any search: number regions by creation; a member's operands all come from its own
+region or from lower numbers, so region g only ever reads regions below g.
+
+*Views* (reshape, slice, concat, nearest resize, ...) belong to no region: whoever reads a view computes where its
+elements lie. A value is an output of its region when another region, or the caller, reads it, directly or through views.
+"""
+
+from dataclasses import dataclass, field
+
+from tvm import relax
+
+from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
+from tvm_bnn.relay_passes.hoist_upsample import is_nearest
+from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, shape_of
+
+#: Rearrangements that readers resolve by index arithmetic.
+VIEWS = frozenset(
+    "relax.reshape relax.permute_dims relax.expand_dims relax.squeeze relax.strided_slice relax.concat relax.split "
+    "relax.broadcast_to relax.nn.pad relax.take relax.tile relax.flatten relax.flip bnn.border_bias".split()
+)
+
+
+def is_view(expr: relax.Expr) -> bool:
+    """Whether a bound expression is resolved by its readers."""
+    return isinstance(expr, relax.TupleGetItem | relax.Tuple) or op_name(expr) in VIEWS or is_nearest(expr)
+
+
+@dataclass
+class Region:
+    """One kernel-to-be: anchor (None for a purely elementwise region), members in order, outputs in order."""
+
+    index: int
+    shape: tuple[int, ...]
+    anchor: relax.Var | None = None
+    members: list[relax.Var] = field(default_factory=list)
+    outputs: list[relax.Var] = field(default_factory=list)
+
+
+@dataclass
+class Partition:
+    """Regions in an order in which they can run, and what every variable is bound to."""
+
+    regions: list[Region]
+    definition: dict[relax.Var, relax.Expr]
+    region_of: dict[relax.Var, Region]
+
+
+def operands(expr: relax.Expr) -> list[relax.Var]:
+    """The variables that a bound expression reads, in order."""
+    if isinstance(expr, relax.Var):
+        return [expr]
+    if isinstance(expr, relax.TupleGetItem):
+        return operands(expr.tuple_value)
+    if isinstance(expr, relax.Tuple):
+        return [var for part in expr.fields for var in operands(part)]
+    if isinstance(expr, relax.Call):
+        return [var for part in expr.args for var in operands(part)]
+    return []
+
+
+class _Partitioner:
+    def __init__(self, function: relax.Function) -> None:
+        self.function = function
+        self.definition: dict[relax.Var, relax.Expr] = {}
+        self.regions: list[Region] = []
+        self.region_of: dict[relax.Var, Region] = {}
+        self.depends: dict[relax.Var, int] = {param: -1 for param in function.params}
+
+    def run(self) -> Partition:
+        for binding in bindings_of(self.function):
+            var, value = binding.var, binding.value
+            self.definition[var] = value
+            if isinstance(value, relax.Var) or not isinstance(value, relax.Call) or is_view(value):
+                self.depends[var] = max((self.depends[operand] for operand in operands(value)), default=-1)
+            elif op_name(value) in ELEMENTWISE:
+                self._place(var, value)
+            else:
+                self._new_region(var, anchor=var)
+        self._find_outputs()
+        return Partition(self.regions, self.definition, self.region_of)
+
+    def _place(self, var: relax.Var, value: relax.Call) -> None:
+        latest = max((self.depends[operand] for operand in operands(value)), default=-1)
+        region = self.regions[latest] if latest >= 0 else None
+        direct = [o for o in operands(value) if self.depends[o] == latest]
+        if (
+            region is None
+            or isinstance(region.anchor, relax.Var) and not isinstance(region.anchor.ty, relax.TensorType)
+            or region.shape != shape_of(var)
+            or any(self.region_of.get(operand) is not region for operand in direct)
+        ):
+            self._new_region(var)
+            return
+        region.members.append(var)
+        self.region_of[var] = region
+        self.depends[var] = region.index
+
+    def _new_region(self, var: relax.Var, anchor: relax.Var | None = None) -> None:
+        shape = shape_of(var) if isinstance(var.ty, relax.TensorType) else ()
+        region = Region(len(self.regions), shape, anchor, [] if anchor is not None else [var])
+        self.regions.append(region)
+        self.region_of[var] = region
+        self.depends[var] = region.index
+
+    def _find_outputs(self) -> None:
+        wanted: set[relax.Var] = set()
+
+        def want(var: relax.Var, reader: Region | None) -> None:
+            region = self.region_of.get(var)
+            if region is not None:
+                if region is not reader:
+                    wanted.add(var)
+                return
+            for operand in operands(self.definition[var]) if var in self.definition else ():
+                want(operand, None)
+
+        for var, region in self.region_of.items():
+            for operand in operands(self.definition[var]):
+                want(operand, region)
+        for var in operands(self.function.body.body):
+            want(var, None)
+        for region in self.regions:
+            everything = ([region.anchor] if region.anchor is not None else []) + region.members
+            region.outputs = [var for var in everything if var in wanted]
+
+
+def partition(function: relax.Function) -> Partition:
+    """Cut a straight-line function into regions."""
+    return _Partitioner(function).run()

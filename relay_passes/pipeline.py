@@ -1,0 +1,33 @@
+"""The passes in order: this list is the road of a model between import and lowering."""
+
+import tvm
+from tvm import relax
+
+from tvm_bnn.relay_passes.convert_binary import ConvertBinary, Decisions
+from tvm_bnn.relay_passes.decompose_batch_norm import DecomposeBatchNorm
+from tvm_bnn.relay_passes.fold_affine import FoldAffine
+from tvm_bnn.relay_passes.fold_constants import FoldConstants
+from tvm_bnn.relay_passes.hoist_upsample import HoistUpsample
+
+
+def passes(decisions: Decisions, sign_zero: str = "plus") -> list[tvm.ir.transform.Pass]:
+    """All graph passes; ``decisions`` receives a record per convolution, linear layer and matmul."""
+    return [
+        # Canonicalize: one spelling
+        relax.transform.CanonicalizeBindings(),
+        FoldConstants(),
+        DecomposeBatchNorm(),
+        # Convert: prove and replace
+        ConvertBinary(decisions, sign_zero),
+        # Hoist and fold: bits travel, one affine map behind a convolution
+        FoldAffine(),
+        HoistUpsample(),
+        FoldAffine(),
+        FoldConstants(),
+        relax.transform.DeadCodeElimination(),
+    ]
+
+
+def optimize(module: tvm.IRModule, decisions: Decisions, sign_zero: str = "plus") -> tvm.IRModule:
+    """Run the pipeline on an imported module."""
+    return tvm.ir.transform.Sequential(passes(decisions, sign_zero))(module)

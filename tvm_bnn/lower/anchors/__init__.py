@@ -1,0 +1,44 @@
+"""How each anchor operator is written in tensor expressions, one family a file.
+
+A builder takes (reader, call, target) and returns an ``Anchor``: the element function of the result and the family of
+schedules that serves it. It names its stages so that schedules find them: ``pad`` (input with its border), ``acc``
+(the accumulators), and others local to the family.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm_bnn.relay_passes.hoist_upsample import is_nearest
+from tvm_bnn.relay_passes.rewriter import op_name
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """element(logical index) -> value; family: the schedule family ("conv", "reduce", "argmax_resize", ...)."""
+
+    element: Callable[[tuple], object]
+    family: str
+
+
+def builder_of(call) -> Callable | None:
+    """The builder of an anchor operator; None where there is none (the operator then runs as TVM lowers it)."""
+    from tvm_bnn.lower.anchors import convolution, pooling, product, reduction, resize
+
+    if op_name(call) == "relax.image.resize2d" and not is_nearest(call):
+        return resize.resize2d
+    table = {
+        "bnn.bconv2d": convolution.bconv2d,
+        "relax.nn.conv2d": convolution.conv2d,
+        "relax.nn.conv2d_transpose": convolution.conv2d_transpose,
+        "relax.matmul": product.matmul,
+        "relax.nn.softmax": reduction.softmax,
+        "relax.nn.max_pool2d": pooling.max_pool2d,
+        "relax.nn.avg_pool2d": pooling.avg_pool2d,
+        "relax.nn.adaptive_avg_pool2d": pooling.adaptive_avg_pool2d,
+        "relax.mean": reduction.reduce,
+        "relax.sum": reduction.reduce,
+        "relax.max": reduction.reduce,
+        "relax.min": reduction.reduce,
+        "relax.argmax": reduction.argmax,
+    }
+    return table.get(op_name(call))

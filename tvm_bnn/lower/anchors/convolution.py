@@ -1,0 +1,282 @@
+"""Convolutions, binary and float: one shape of computation, so one family of schedules.
+
+``acc[n, y, x, o] = sum over (ky, kx, c) of  pad[n, y*sy + ky*dy, x*sx + kx*dx, c] (*) weight[o / L, ky, kx, c, o % L]``
+
+with ``(*)`` = multiply for floats and popcount(xor) over words of 32 channels for bits. Weights are blocked by the L
+lanes of a vector and padded with zero filters to the stored channel count.
+
+Binary. A word's unused high bits are 0 in both operands, so they add nothing. With K taps per filter,
+``sum s(x)*s(w) = K - 2*acc``. A tap padded with +1 or -1 is an ordinary tap whose bits are all 1 or all 0. Zero padding
+stores bits 0, i.e. s = -1, so the accumulator counts ``-s(w)`` for each padded tap; adding the sum of s(w) over them,
+a constant per (filter, border class), takes that back:
+
+``sum = base[row class, column class, o] - 2*acc,   base = K + sum over padded taps of s(w)``.
+"""
+
+import numpy as np
+from tvm import relax, te, tirx
+
+from tvm_bnn import ops
+from tvm_bnn.lower.anchors import Anchor
+from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
+from tvm_bnn.lower.reader import Reader
+from tvm_bnn.relay_passes.convert_binary import border_classes
+from tvm_bnn.relay_passes.fold_constants import value_of
+from tvm_bnn.relay_passes.rewriter import shape_of
+
+
+def pack_words(bits: np.ndarray) -> np.ndarray:
+    """Pack bool [..., C] into uint32 [..., ceil(C/32)], channel c in bit c % 32 of word c // 32, zeros behind C."""
+    widths = [(0, 0)] * (bits.ndim - 1) + [(0, words(bits.shape[-1]) * WORD - bits.shape[-1])]
+    packed = np.packbits(np.pad(bits, widths), axis=-1, bitorder="little")
+    return packed.view("<u4")
+
+
+def block_filters(weight: np.ndarray, lanes: int) -> np.ndarray:
+    """[O, KH, KW, C] -> [Op/L, KH, KW, C, L] with O padded to the stored channel count; L = min(lanes, Op)."""
+    filters = len(weight)
+    padded = np.pad(weight, [(0, padded_channels(filters) - filters)] + [(0, 0)] * 3)
+    lanes = min(lanes, len(padded))
+    blocked = padded.reshape(-1, lanes, *weight.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(blocked, 1, -1))
+
+
+def _geometry(call: relax.Call) -> ops.BConv2DAttrs:
+    attrs = call.attrs
+    pairs = (tuple(int(v) for v in values) for values in (attrs.strides, attrs.padding, attrs.dilation))
+    return ops.BConv2DAttrs(*pairs, groups=int(attrs.groups))
+
+
+def _window(geometry: ops.BConv2DAttrs, kernel: tuple[int, ...], out: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of padded input that the windows reach."""
+    rows, columns = (
+        (out[axis] - 1) * geometry.strides[axis] + (kernel[axis] - 1) * geometry.dilation[axis] + 1 for axis in (0, 1)
+    )
+    return rows, columns
+
+
+def _in_plane(geometry: ops.BConv2DAttrs, y, x, height: int, width: int, rows: int, columns: int):
+    """Condition that a padded position lies on the input plane; None where it always does."""
+    top, left, _, _ = geometry.padding
+    tests = []
+    if top:
+        tests.append(y >= top)
+    if rows > top + height:
+        tests.append(y < top + height)
+    if left:
+        tests.append(x >= left)
+    if columns > left + width:
+        tests.append(x < left + width)
+    return tirx.all(*tests) if tests else None
+
+
+def group_word(reader: Reader, data: relax.Expr, pixel: tuple, group, position, per_group: int):
+    """Word ``position`` of the bits of one channel group, gathered from two neighbouring words if it straddles them."""
+    if per_group % WORD == 0:
+        return reader.word(data, pixel, group * (per_group // WORD) + position)
+    start = group * per_group + position * WORD
+    shift = tirx.floormod(start, WORD).astype("uint32")
+    index = tirx.floordiv(start, WORD)
+    last = words(shape_of(data)[1]) - 1
+    low = reader.word(data, pixel, index) >> shift
+    high = reader.word(data, pixel, tirx.min(index + 1, last))
+    high = tirx.if_then_else(shift > 0, high << ((tirx.const(WORD, "uint32") - shift) & tirx.const(31, "uint32")), 0)
+    left = tirx.min(tirx.const(per_group, "int32") - position * WORD, WORD)
+    mask = tirx.const(0xFFFFFFFF, "uint32") >> (tirx.const(WORD, "int32") - left).astype("uint32")
+    return (low | tirx.Cast("uint32", high)) & mask
+
+
+def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Binary convolution of stored bits; the element is the exact integer sum (int32)."""
+    data, weight = call.args[0], value_of(call.args[1])
+    geometry = ops.BConv2DAttrs.from_call(call.attrs)
+    batch, _, height, width = shape_of(data)
+    filters, per_group, *kernel = weight.shape
+    out = shape_of(call)[2:]
+    group_words, groups = words(per_group), geometry.groups
+    rows, columns = _window(geometry, tuple(kernel), out)
+    padding_word = _padding_words(geometry.pad_value, per_group)
+
+    def padded(n, y, x, c):
+        top, left, _, _ = geometry.padding
+        pixel = (n, y - top, x - left)
+        if groups == 1:
+            word = reader.word(data, pixel, c)
+        else:
+            word = group_word(reader, data, pixel, c // group_words, c % group_words, per_group)
+        inside = _in_plane(geometry, y, x, height, width, rows, columns)
+        return word if inside is None else tirx.if_then_else(inside, word, padding_word(c % group_words))
+
+    if any(geometry.padding) or groups > 1:
+        source = reader.compute((batch, rows, columns, groups * group_words), padded, "pad")
+    else:
+        source = padded
+    packed = pack_words(weight.transpose(0, 2, 3, 1))
+    blocked = block_filters(packed, target.lanes32)
+    filter_words = reader.array(blocked, "weight")
+    lanes = blocked.shape[-1]
+    ky, kx, kc = (
+        reader.reduce_axis(extent, name) for extent, name in zip((*kernel, group_words), ("ky", "kx", "kc"), strict=True)
+    )
+    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
+    per_filter_group = filters // groups
+
+    def accumulate(n, y, x, o):
+        group = tirx.min(o // per_filter_group, groups - 1) if groups > 1 else 0
+        word = source(n, y * sy + ky.var * dy, x * sx + kx.var * dx, group * group_words + kc.var)
+        bits = filter_words(o // lanes, ky.var, kx.var, kc.var, o % lanes)
+        return te.sum(tirx.popcount(word ^ bits), axis=[ky, kx, kc])
+
+    acc = reader.compute((batch, *out, padded_channels(filters)), accumulate, "acc")
+    base = _base(reader, weight, geometry, (height, width), out)
+
+    def element(index):
+        n, c, y, x = index
+        return base(c, y, x) - tirx.const(2, "int32") * acc(n, y, x, c).astype("int32")
+
+    return Anchor(element, "conv")
+
+
+def _padding_words(pad_value: int, per_group: int):
+    """The word that stands for a padded pixel: bits 1 for +1 (only in valid channels), bits 0 for -1 and for 0."""
+    full, rest = divmod(per_group, WORD)
+
+    def word(position):
+        if pad_value != 1:
+            return tirx.const(0, "uint32")
+        ones, tail = tirx.const(0xFFFFFFFF, "uint32"), tirx.const((1 << rest) - 1, "uint32")
+        return tirx.Select(position < full, ones, tail) if rest else ones
+
+    return word
+
+
+def _base(reader: Reader, weight: np.ndarray, geometry: ops.BConv2DAttrs, size: tuple[int, int], out: tuple[int, ...]):
+    """K, plus what zero padding takes back, as a function of (filter, row, column)."""
+    taps = int(np.prod(weight.shape[1:]))
+    if geometry.pad_value != 0 or not any(geometry.padding):
+        return lambda c, y, x: tirx.const(taps, "int32")
+    per_tap = np.where(weight, 1, -1).sum(axis=1)
+    (row_class, row_masks), (column_class, column_masks) = (
+        border_classes(size[a], weight.shape[2 + a], geometry.strides[a], geometry.dilation[a], before, out[a])
+        for a, before in ((0, geometry.padding[0]), (1, geometry.padding[1]))
+    )
+    inside = np.einsum("ry,cx->rcyx", np.stack(row_masks), np.stack(column_masks))
+    table = taps + np.einsum("oyx,rcyx->rco", per_tap, ~inside)
+    table = np.pad(table, [(0, 0), (0, 0), (0, padded_channels(len(weight)) - len(weight))]).astype(np.int32)
+    base = reader.array(table, "base")
+    rows, columns = (
+        reader.array(np.array(classes, np.int32), name)
+        for classes, name in ((row_class, "row_class"), (column_class, "column_class"))
+    )
+    return lambda c, y, x: base(rows(y), columns(x), c)
+
+
+def _is_planar(reader: Reader, expr: relax.Expr) -> bool:
+    """Whether a value is read from a tensor that keeps its planes apart (an argument in PyTorch's layout)."""
+    return reader.layout_of.get(expr) is Layout.PLAIN if isinstance(expr, relax.Var) else False
+
+
+def _float_conv(reader: Reader, data, geometry, weight: np.ndarray, out: tuple[int, ...], target, source, rows, columns):
+    """``acc`` of a float convolution over a padded source; taps in (ky, kx, c) order."""
+    filters, per_group, *kernel = weight.shape
+    batch = shape_of(data)[0]
+    blocked = block_filters(np.ascontiguousarray(weight.transpose(0, 2, 3, 1), dtype=np.float32), target.lanes32)
+    values = reader.array(blocked, "weight")
+    lanes, groups = blocked.shape[-1], geometry.groups
+    ky, kx, kc = (
+        reader.reduce_axis(extent, name) for extent, name in zip((*kernel, per_group), ("ky", "kx", "kc"), strict=True)
+    )
+    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
+    per_filter_group = filters // groups
+
+    def accumulate(n, y, x, o):
+        group = tirx.min(o // per_filter_group, groups - 1) if groups > 1 else 0
+        taken = source(n, y * sy + ky.var * dy, x * sx + kx.var * dx, group * per_group + kc.var)
+        return te.sum(taken * values(o // lanes, ky.var, kx.var, kc.var, o % lanes), axis=[ky, kx, kc])
+
+    return reader.compute((batch, *out, padded_channels(filters)), accumulate, "acc")
+
+
+def _padded_source(reader: Reader, data, shape: tuple[int, ...], element, planar: bool):
+    """A stage with the padded input, in the order of its source; returns a function of (n, y, x, c)."""
+    batch, channels, rows, columns = shape
+    if planar:
+        stage = reader.compute((batch, channels, rows, columns), lambda n, c, y, x: element(n, y, x, c), "pad")
+        return lambda n, y, x, c: stage(n, c, y, x)
+    stage = reader.compute((batch, rows, columns, channels), element, "pad")
+    return lambda n, y, x, c: stage(n, y, x, c)
+
+
+def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Float convolution with constant weights."""
+    data, weight = call.args[0], value_of(call.args[1])
+    geometry = _geometry(call)
+    batch, channels, height, width = shape_of(data)
+    out = shape_of(call)[2:]
+    rows, columns = _window(geometry, weight.shape[2:], out)
+
+    def padded(n, y, x, c):
+        top, left, _, _ = geometry.padding
+        inside = _in_plane(geometry, y, x, height, width, rows, columns)
+        value = reader.element(data, (n, c, y - top, x - left))
+        return value if inside is None else tirx.if_then_else(inside, value, tirx.const(0.0, "float32"))
+
+    planar = _is_planar(reader, data)
+    if any(geometry.padding) or planar:
+        source = _padded_source(reader, data, (batch, channels, rows, columns), padded, planar)
+    else:
+        source = padded
+    acc = _float_conv(reader, data, geometry, weight, out, target, source, rows, columns)
+    return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]), "conv")
+
+
+def conv2d_transpose(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Float transposed convolution: a convolution of the zero-stuffed input, taps in (ky, kx, c) order.
+
+    ``out[y] = sum over ky of in[(y + pad - ky*d) / s] * w[ky]`` where the division is exact and inside; in terms of
+    a stuffed input ``u[s*i] = in[i]`` it is ``u[y + pad - ky*d]``.
+    """
+    data, weight = call.args[0], value_of(call.args[1])
+    attrs = call.attrs
+    batch, channels, height, width = shape_of(data)
+    out = shape_of(call)[2:]
+    _, per_group_out, kh, kw = weight.shape
+    groups = int(attrs.groups)
+    (sy, sx), (dy, dx) = ([int(v) for v in values] for values in (attrs.strides, attrs.dilation))
+    top, left = int(attrs.padding[0]), int(attrs.padding[1])
+    reach_y, reach_x = (kh - 1) * dy, (kw - 1) * dx  # u[-reach ...] is read
+    rows, columns = out[0] + reach_y, out[1] + reach_x
+
+    def stuffed(n, y, x, c):
+        row, column = y - reach_y + top, x - reach_x + left
+        inside = tirx.all(
+            row >= 0, row < (height - 1) * sy + 1, column >= 0, column < (width - 1) * sx + 1,
+            tirx.floormod(row, sy).equal(0), tirx.floormod(column, sx).equal(0),
+        )  # fmt: skip
+        value = reader.element(data, (n, c, tirx.floordiv(row, sy), tirx.floordiv(column, sx)))
+        return tirx.if_then_else(inside, value, tirx.const(0.0, "float32"))
+
+    stage = reader.compute((batch, rows, columns, channels), stuffed, "pad")
+    per_group = channels // groups
+    forward = weight.reshape(groups, per_group, per_group_out, kh, kw).transpose(0, 2, 1, 3, 4)
+    forward = forward.reshape(groups * per_group_out, per_group, kh, kw)
+    geometry = ops.BConv2DAttrs(dilation=(1, 1), groups=groups)
+
+    def source(n, y, x, c):  # y = out row + ky: read row (out row + reach - ky*d)
+        return stage(n, y, x, c)
+
+    values = reader.array(
+        block_filters(np.ascontiguousarray(forward.transpose(0, 2, 3, 1), dtype=np.float32), target.lanes32), "weight"
+    )
+    lanes = int(values.shape[-1])
+    ky, kx, kc = (
+        reader.reduce_axis(extent, name) for extent, name in ((kh, "ky"), (kw, "kx"), (per_group, "kc"))
+    )
+
+    def accumulate(n, y, x, o):
+        group = tirx.min(o // per_group_out, groups - 1) if groups > 1 else 0
+        taken = source(n, y + reach_y - ky.var * dy, x + reach_x - kx.var * dx, group * per_group + kc.var)
+        return te.sum(taken * values(o // lanes, ky.var, kx.var, kc.var, o % lanes), axis=[ky, kx, kc])
+
+    acc = reader.compute((batch, *out, padded_channels(geometry.groups * per_group_out)), accumulate, "acc")
+    return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]), "conv")

@@ -1,0 +1,103 @@
+"""Pooling: sums and maxima over a window, taps in (ky, kx) order, no padded copy of the input."""
+
+import numpy as np
+from tvm import relax, te, tirx
+
+from tvm_bnn.lower.anchors import Anchor
+from tvm_bnn.lower.layout import padded_channels
+from tvm_bnn.lower.reader import Reader
+from tvm_bnn.relay_passes.rewriter import dtype_of, shape_of
+
+
+def _inside(position, before: int, extent: int, reach: int):
+    tests = []
+    if before:
+        tests.append(position >= 0)
+    if reach > before + extent:
+        tests.append(position < extent)
+    return tests
+
+
+def _window(reader: Reader, call: relax.Call, reduce, identity, dtype: str):
+    attrs = call.attrs
+    data = call.args[0]
+    batch, channels, height, width = shape_of(data)
+    out = shape_of(call)[2:]
+    kernel, strides, dilation = ([int(v) for v in v_] for v_ in (attrs.pool_size, attrs.strides, attrs.dilation))
+    top, left = int(attrs.padding[0]), int(attrs.padding[1])
+    ky, kx = (reader.reduce_axis(extent, name) for extent, name in zip(kernel, ("ky", "kx"), strict=True))
+    reach = [(out[a] - 1) * strides[a] + (kernel[a] - 1) * dilation[a] + 1 for a in (0, 1)]
+
+    def accumulate(n, y, x, c):
+        row = y * strides[0] + ky.var * dilation[0] - top
+        column = x * strides[1] + kx.var * dilation[1] - left
+        value = reader.element(data, (n, c, row, column)).astype(dtype)
+        tests = _inside(row, top, height, reach[0]) + _inside(column, left, width, reach[1])
+        return reduce(tirx.if_then_else(tirx.all(*tests), value, identity) if tests else value, axis=[ky, kx])
+
+    return reader.compute((batch, *out, padded_channels(channels)), accumulate, "acc")
+
+
+def max_pool2d(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Maximum over the window; of bits, whether any is set."""
+    if dtype_of(call) == "bool":
+        acc = _window(reader, call, te.max, tirx.const(0, "int32"), "int32")
+        return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]) > tirx.const(0, "int32"), "reduce")
+    dtype = dtype_of(call)
+    acc = _window(reader, call, te.max, te.min_value(dtype), dtype)
+    return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]), "reduce")
+
+
+def avg_pool2d(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Sum over the window divided by the count that the attributes ask for."""
+    attrs, dtype = call.attrs, dtype_of(call)
+    acc = _window(reader, call, te.sum, tirx.const(0.0, dtype), dtype)
+    height, width = shape_of(call.args[0])[2:]
+    kernel, strides = [int(v) for v in attrs.pool_size], [int(v) for v in attrs.strides]
+    padding = [int(v) for v in attrs.padding]
+    counts = [
+        _counts(extent, kernel[a], strides[a], padding[a], padding[a + 2], shape_of(call)[2 + a], bool(attrs.count_include_pad))
+        for a, extent in enumerate((height, width))
+    ]
+    whole = float(kernel[0] * kernel[1])
+    if all(np.all(c == k) for c, k in zip(counts, kernel, strict=True)):
+        return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]) / tirx.const(whole, dtype), "reduce")
+    rows, columns = (reader.array(c.astype(np.float32), name) for c, name in zip(counts, ("row_count", "column_count"), strict=True))
+    return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]) / (rows(i[2]) * columns(i[3])), "reduce")
+
+
+def _counts(extent: int, kernel: int, stride: int, before: int, after: int, outputs: int, include_pad: bool) -> np.ndarray:
+    start = np.arange(outputs) * stride - before
+    end = np.minimum(start + kernel, extent + after)
+    if include_pad:
+        return end - start
+    return np.minimum(end, extent) - np.maximum(start, 0)
+
+
+def adaptive_avg_pool2d(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Mean over equal windows, or over the whole plane."""
+    from tvm_bnn.errors import UnsupportedError
+    from tvm_bnn.lower.anchors.reduction import plane_sum
+    from tvm_bnn.relay_passes.rewriter import path_of
+
+    height, width = shape_of(call.args[0])[2:]
+    rows, columns = shape_of(call)[2:]
+    if (rows, columns) == (1, 1):
+        total = plane_sum(reader, call.args[0])
+        count = tirx.const(float(height * width), "float32")
+        return Anchor(lambda i: total(i[0], i[1]) / count, "plane_sum")
+    if height % rows or width % columns:
+        raise UnsupportedError(
+            f"{path_of(call) or 'the model'}: adaptive pooling from {height}x{width} to {rows}x{columns}; "
+            "sizes that divide the input are accepted"
+        )
+    ky, kx = reader.reduce_axis(height // rows, "ky"), reader.reduce_axis(width // columns, "kx")
+    channels = padded_channels(shape_of(call)[1])
+
+    def accumulate(n, y, x, c):
+        position = (n, c, y * (height // rows) + ky.var, x * (width // columns) + kx.var)
+        return te.sum(reader.element(call.args[0], position), axis=[ky, kx])
+
+    acc = reader.compute((shape_of(call)[0], rows, columns, channels), accumulate, "acc")
+    count = tirx.const(float(height // rows * (width // columns)), "float32")
+    return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]) / count, "reduce")

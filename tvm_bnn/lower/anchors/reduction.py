@@ -1,0 +1,132 @@
+"""Reductions: means, sums, extrema, argmax and softmax, in the order that the reference evaluator defines."""
+
+import math
+
+from tvm import relax, te, tirx
+
+from tvm_bnn import arithmetic
+from tvm_bnn.lower.anchors import Anchor
+from tvm_bnn.lower.layout import padded_channels
+from tvm_bnn.lower.reader import Reader
+from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of
+
+
+def plane_sum(reader: Reader, data: relax.Expr):
+    """Sum over each plane of [N, C, H, W]: along each row in order, then over the rows in order.
+
+    Rows are independent, so that threads can share them without changing a bit of the result.
+    """
+    batch, channels, height, width = shape_of(data)
+    padded = padded_channels(channels)
+    kx, ky = reader.reduce_axis(width, "kx"), reader.reduce_axis(height, "ky")
+    rows = reader.compute(
+        (batch, height, padded), lambda n, y, c: te.sum(reader.element(data, (n, c, y, kx.var)), axis=kx), "rows"
+    )
+    return reader.compute((batch, padded), lambda n, c: te.sum(rows(n, ky.var, c), axis=ky), "acc")
+
+
+def _axes(call: relax.Call, rank: int) -> list[int]:
+    axes = call.attrs.axis
+    if axes is None:
+        return list(range(rank))
+    return sorted(int(a) % rank for a in axes)
+
+
+def _stage_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of an accumulator stage: logical order, with the channel axis of rank 2 and 4 padded."""
+    return (shape[0], padded_channels(shape[1]), *shape[2:]) if len(shape) in (2, 4) else shape
+
+
+def _last_channels(reader: Reader, shape: tuple[int, ...], element, name: str):
+    """A stage indexed logically but stored channels-last, padded, so that its last axis is the vector axis."""
+    if len(shape) not in (2, 4):
+        stage = reader.compute(shape or (1,), lambda *i: element(*(i if shape else ())), name)
+        return lambda *index: stage(*(index or (0,)))
+    stored = (shape[0], *shape[2:], padded_channels(shape[1]))
+    stage = reader.compute(stored, lambda n, *i: element(n, i[-1], *i[:-1]), name)
+    return lambda n, c, *pixel: stage(n, *pixel, c)
+
+
+def reduce(reader: Reader, call: relax.Call, target) -> Anchor:
+    """mean, sum, max or min over given axes."""
+    data, keep = call.args[0], bool(call.attrs.keepdims)
+    shape, result = shape_of(data), shape_of(call)
+    axes = _axes(call, len(shape))
+    kind = op_name(call)
+    count = tirx.const(float(math.prod(shape[a] for a in axes)), "float32")
+    if axes == [2, 3] and len(shape) == 4 and kind in ("relax.mean", "relax.sum") and dtype_of(call) == "float32":
+        total = plane_sum(reader, data)
+        return Anchor(
+            lambda i: total(i[0], i[1]) / count if kind == "relax.mean" else total(i[0], i[1]), "plane_sum"
+        )
+    reducer = {"relax.mean": te.sum, "relax.sum": te.sum, "relax.max": te.max, "relax.min": te.min}[kind]
+    over = {axis: reader.reduce_axis(shape[axis], f"k{axis}") for axis in axes}
+
+    def accumulate(*index):
+        position, taken = [], iter(index)
+        for axis in range(len(shape)):
+            if axis in over:
+                position.append(over[axis].var)
+                if keep:
+                    next(taken)
+            else:
+                position.append(next(taken))
+        return reducer(reader.element(data, tuple(position)), axis=list(over.values()))
+
+    acc = _last_channels(reader, result, accumulate, "acc")
+    return Anchor(lambda i: acc(*i) / count if kind == "relax.mean" else acc(*i), "reduce")
+
+
+def argmax(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Index of the first maximum along one axis."""
+    data = call.args[0]
+    shape, dtype = shape_of(data), dtype_of(data)
+    axis = int(call.attrs.axis) % len(shape)
+    keep = bool(call.attrs.keepdims)
+    k = reader.reduce_axis(shape[axis], "k")
+
+    def combine(best, other):
+        better = other[1] > best[1]
+        return tirx.Select(better, other[0], best[0]), tirx.Select(better, other[1], best[1])
+
+    def identity(index_type, value_type):
+        return tirx.const(0, index_type), te.min_value(value_type)
+
+    first_maximum = te.comm_reducer(combine, identity, name="first_maximum")
+    spatial = tuple(extent for a, extent in enumerate(shape) if a != axis)
+
+    def accumulate(*index):
+        position = (*index[:axis], k.var, *index[axis:])
+        return first_maximum((k.var, reader.element(data, position).astype(dtype)), axis=k)
+
+    index_stage, _ = reader.compute(spatial, accumulate, "acc")
+
+    def element(i):
+        position = (*i[:axis], *i[axis + 1 :]) if keep else i
+        return index_stage(*position).astype(dtype_of(call))
+
+    return Anchor(element, "reduce")
+
+
+def softmax(reader: Reader, call: relax.Call, target) -> Anchor:
+    """exp(x - max) over its sum along one axis, summed in order."""
+    data = call.args[0]
+    shape = shape_of(data)
+    axis = int(call.attrs.axis) % len(shape)
+    spatial = tuple(extent for a, extent in enumerate(shape) if a != axis)
+
+    def along(reducer, value, name):
+        k = reader.reduce_axis(shape[axis], "k")
+        return reader.compute(
+            spatial, lambda *i: reducer(value((*i[:axis], k.var, *i[axis:])), axis=k), name
+        )
+
+    peak = along(te.max, lambda i: reader.element(data, i), "peak")
+    rest = lambda i: (*i[:axis], *i[axis + 1 :])  # noqa: E731
+    powers = reader.compute(shape, lambda *i: arithmetic.exp(reader.element(data, i) - peak(*rest(i))), "powers")
+    total = along(te.sum, lambda i: powers(*i), "acc")
+
+    def element(i):
+        return powers(*i) / total(*rest(i))
+
+    return Anchor(element, "reduce")

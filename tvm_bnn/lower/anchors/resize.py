@@ -1,0 +1,54 @@
+"""Bilinear resize: vertical interpolation, then horizontal, each one fused multiply-add."""
+
+import numpy as np
+from tvm import relax
+
+from tvm_bnn import arithmetic
+from tvm_bnn.errors import UnsupportedError
+from tvm_bnn.lower.anchors import Anchor
+from tvm_bnn.lower.layout import padded_channels
+from tvm_bnn.lower.reader import Reader
+from tvm_bnn.relay_passes.rewriter import path_of, shape_of
+
+
+def linear_coordinates(source: int, result: int, align_corners: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Upper neighbour, lower neighbour (int32) and weight of the lower one (float32) of each output position.
+
+    PyTorch's rule in float32: ``(i + 0.5) * in/out - 0.5`` cut at 0, or ``i * (in - 1)/(out - 1)``.
+    """
+    i = np.arange(result, dtype=np.float32)
+    if align_corners:
+        scale = np.float32(source - 1) / np.float32(result - 1) if result > 1 else np.float32(0)
+        position = i * scale
+    else:
+        scale = np.float32(source) / np.float32(result)
+        position = np.maximum((i + np.float32(0.5)) * scale - np.float32(0.5), np.float32(0))
+    first = np.minimum(position.astype(np.int32), source - 1)
+    second = np.minimum(first + 1, source - 1)
+    return first, second, (position - first.astype(np.float32)).astype(np.float32)
+
+
+def resize2d(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Bilinear interpolation of [N, C, H, W]."""
+    attrs = call.attrs
+    if str(attrs.method) != "linear":
+        raise UnsupportedError(f"{path_of(call) or 'the model'}: {attrs.method} resize; nearest and linear are accepted")
+    data = call.args[0]
+    batch, channels, height, width = shape_of(data)
+    rows, columns = shape_of(call)[2:]
+    align = str(attrs.coordinate_transformation_mode) == "align_corners"
+    upper, lower, fy = (reader.array(t, n) for t, n in zip(linear_coordinates(height, rows, align), ("y0", "y1", "fy"), strict=True))
+    left, right, fx = (reader.array(t, n) for t, n in zip(linear_coordinates(width, columns, align), ("x0", "x1", "fx"), strict=True))
+
+    def vertical(n, y, x, c):
+        above, below = (reader.element(data, (n, c, row(y), x)) for row in (upper, lower))
+        return arithmetic.fma(fy(y), below - above, above)
+
+    column = reader.compute((batch, rows, width, padded_channels(channels)), vertical, "vertical")
+
+    def element(i):
+        n, c, y, x = i
+        before, after = column(n, y, left(x), c), column(n, y, right(x), c)
+        return arithmetic.fma(fx(x), after - before, before)
+
+    return Anchor(element, "resize")

@@ -1,0 +1,140 @@
+"""One region -> one PrimFunc, with stages whose names schedules rely on.
+
+=========  ==================================================================================
+stage      holds
+=========  ==================================================================================
+(anchor)   ``pad``, ``acc`` and the like, see ``anchors``
+``out_i``  an output that other kernels read as numbers
+``cond_i`` a predicate per element, False behind the last channel
+``mask_i`` the predicates of M neighbouring channels as an integer (M lanes make one compare mask)
+``bits_i`` an output of packed bits, put together from masks
+=========  ==================================================================================
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from tvm import relax, te, tirx
+
+from tvm_bnn.lower.anchors import Anchor, builder_of
+from tvm_bnn.lower.layout import WORD, Layout, stored_dtype, stored_shape
+from tvm_bnn.lower.reader import Reader
+from tvm_bnn.relay_passes.partition import Partition, Region
+from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of
+
+
+@dataclass
+class Kernel:
+    """A PrimFunc before scheduling, and how to call it.
+
+    arguments : what to pass, in order: Relax variables of the source function, or constant arrays.
+    outputs : (variable, layout) of each result, in order.
+    family : which family of schedules applies.
+    """
+
+    func: tirx.PrimFunc
+    arguments: list[relax.Var | np.ndarray]
+    outputs: list[tuple[relax.Var, Layout]]
+    family: str
+    name: str
+    attrs: dict[str, object] = field(default_factory=dict)
+
+
+def mask_lanes(target) -> int:
+    """How many lanes one compare mask holds: 16 with 512-bit vectors, else 8."""
+    return 16 if target.lanes32 >= 16 else 8
+
+
+class KernelBuilder:
+    """Builds the kernels of one function for one target."""
+
+    def __init__(self, partition: Partition, layout_of: dict[relax.Var, Layout], target) -> None:
+        self.partition = partition
+        self.layout_of = layout_of
+        self.target = target
+
+    def region(self, region: Region) -> Kernel:
+        """The kernel of a region; its outputs take the layouts given in ``layout_of``."""
+        reader = Reader(self.partition, self.layout_of, region)
+        family, name = "elementwise", "elementwise"
+        if region.anchor is not None:
+            call = self.partition.definition[region.anchor]
+            anchor: Anchor = builder_of(call)(reader, call, self.target)
+            reader.stages[region.anchor] = anchor.element
+            family, name = anchor.family, op_name(call).split(".")[-1]
+        outputs = [(var, self.layout_of[var]) for var in region.outputs]
+        return self._assemble(reader, outputs, family, name)
+
+    def copy(self, var: relax.Var, layout: Layout) -> Kernel:
+        """A kernel that stores a value (a view, say) in another layout."""
+        reader = Reader(self.partition, self.layout_of, None)
+        return self._assemble(reader, [(var, layout)], "elementwise", "copy")
+
+    def _assemble(self, reader: Reader, outputs, family: str, name: str) -> Kernel:
+        tensors = []
+        # numbers first: a predicate may then read the stored number instead of computing it again
+        order = sorted(range(len(outputs)), key=lambda i: outputs[i][1] is Layout.BITS)
+        made: dict[int, te.Tensor] = {}
+        for i in order:
+            var, layout = outputs[i]
+            made[i] = self._bits(reader, var, i) if layout is Layout.BITS else self._numbers(reader, var, layout, i)
+        tensors = [made[i] for i in range(len(outputs))]
+        func = te.create_prim_func([*reader.inputs, *tensors])
+        func = func.with_attr("global_symbol", name)
+        return Kernel(func, reader.arguments, outputs, family, name)
+
+    def _numbers(self, reader: Reader, var: relax.Var, layout: Layout, number: int) -> te.Tensor:
+        shape, dtype = shape_of(var), dtype_of(var)
+
+        def element(*stored):
+            return reader.element(var, logical_index(stored, len(shape), layout))
+
+        tensor = reader.compute(stored_shape(shape, layout), element, f"out_{number}")
+        assert str(tensor.dtype) == stored_dtype(dtype, layout), (str(tensor.dtype), dtype)
+        if reader.region is not None:
+            reader.stages[var] = lambda index: tensor(*stored_index(index, len(shape), layout))
+        return tensor
+
+    def _bits(self, reader: Reader, var: relax.Var, number: int) -> te.Tensor:
+        shape = shape_of(var)
+        channels, lanes = shape[1], mask_lanes(self.target)
+        per_word = WORD // lanes
+        *pixel, count = stored_shape(shape, Layout.BITS)
+
+        def predicate(*stored):
+            value = reader.element(var, logical_index(stored, len(shape), Layout.MAP))
+            return tirx.And(stored[-1] < channels, value) if channels % WORD else value
+
+        cond = reader.compute((*pixel, count * WORD), predicate, f"cond_{number}")
+        lane = te.reduce_axis((0, lanes), "lane")
+
+        def gather(*stored):
+            bit = cond(*stored[:-1], stored[-1] * lanes + lane.var)
+            return te.sum(tirx.Cast("uint32", bit) << lane.var.astype("uint32"), axis=lane)
+
+        mask = te.compute((*pixel, count * per_word), gather, name=f"mask_{number}")
+
+        def word(*stored):
+            value = mask(*stored[:-1], stored[-1] * per_word)
+            for part in range(1, per_word):
+                shift = tirx.const(part * lanes, "uint32")
+                value = value | (mask(*stored[:-1], stored[-1] * per_word + part) << shift)
+            return value
+
+        return te.compute((*pixel, count), word, name=f"bits_{number}")
+
+
+def logical_index(stored: tuple, rank: int, layout: Layout) -> tuple:
+    """Logical index of a stored position (of a MAP, or of the elements of BITS)."""
+    if layout is Layout.PLAIN or rank not in (2, 4):
+        return tuple(stored)
+    return (stored[0], stored[-1], *stored[1:-1])
+
+
+def stored_index(index: tuple, rank: int, layout: Layout) -> tuple:
+    """Stored position of a logical index."""
+    if layout is Layout.PLAIN or rank not in (2, 4):
+        return tuple(index)
+    return (index[0], *index[2:], index[1])
+
+

@@ -1,0 +1,118 @@
+"""The scalar expression of each elementwise operator, in the arithmetic that the reference evaluator defines."""
+
+from collections.abc import Callable
+
+from tvm import relax, tirx
+
+from tvm_bnn import arithmetic
+from tvm_bnn.errors import UnsupportedError
+from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, path_of
+
+
+def _number(expr) -> float:
+    return float(expr.value)
+
+
+def _zero(x):
+    return tirx.const(0, x.dtype)
+
+
+def _is_float(x) -> bool:
+    return str(x.dtype).startswith("float")
+
+
+def _multiply(call, a, b):
+    return arithmetic.mul(a, b) if _is_float(a) else a * b
+
+
+def _affine(call, x, scale, shift):
+    return arithmetic.fma(x if _is_float(x) else x.astype("float32"), scale, shift)
+
+
+def _clip(call, x):
+    low, high = (tirx.const(_number(bound), x.dtype) for bound in call.args[1:])
+    return tirx.min(tirx.max(x, low), high)
+
+
+def _astype(call, x):
+    dtype = dtype_of(call)
+    return x != _zero(x) if dtype == "bool" and str(x.dtype) != "bool" else x.astype(dtype)
+
+
+def _sign(call, x):
+    one = tirx.const(1, x.dtype)
+    return tirx.Select(x > _zero(x), one, tirx.Select(x < _zero(x), -one, _zero(x)))
+
+
+def _leaky(call, x):
+    return tirx.Select(x > _zero(x), x, arithmetic.mul(x, tirx.const(float(call.attrs.alpha), x.dtype)))
+
+
+def _power(call, x, y):
+    if isinstance(y, tirx.FloatImm) and y.value == 2.0:
+        return x * x
+    raise UnsupportedError(f"{path_of(call) or 'the model'}: a power other than 2; write it with multiplications")
+
+
+#: Relax operator -> function of (call, operands at one index).
+SCALAR: dict[str, Callable] = {
+    "bnn.affine": _affine,
+    "relax.add": lambda call, a, b: a + b,
+    "relax.subtract": lambda call, a, b: a - b,
+    "relax.multiply": _multiply,
+    "relax.divide": lambda call, a, b: a / b if _is_float(a) else tirx.truncdiv(a, b),
+    "relax.maximum": lambda call, a, b: tirx.max(a, b),
+    "relax.minimum": lambda call, a, b: tirx.min(a, b),
+    "relax.power": _power,
+    "relax.floor_divide": lambda call, a, b: tirx.floordiv(a, b),
+    "relax.floor_mod": lambda call, a, b: tirx.floormod(a, b),
+    "relax.equal": lambda call, a, b: tirx.EQ(a, b),
+    "relax.not_equal": lambda call, a, b: tirx.NE(a, b),
+    "relax.less": lambda call, a, b: a < b,
+    "relax.less_equal": lambda call, a, b: a <= b,
+    "relax.greater": lambda call, a, b: a > b,
+    "relax.greater_equal": lambda call, a, b: a >= b,
+    "relax.logical_and": lambda call, a, b: tirx.And(a, b),
+    "relax.logical_or": lambda call, a, b: tirx.Or(a, b),
+    "relax.logical_xor": lambda call, a, b: tirx.Or(tirx.And(a, tirx.Not(b)), tirx.And(tirx.Not(a), b)),
+    "relax.logical_not": lambda call, a: tirx.Not(a),
+    "relax.where": lambda call, c, a, b: tirx.Select(c, a, b),
+    "relax.astype": _astype,
+    "relax.clip": _clip,
+    "relax.nn.relu": lambda call, x: tirx.max(x, _zero(x)),
+    "relax.nn.leakyrelu": _leaky,
+    "relax.nn.silu": lambda call, x: arithmetic.mul(x, arithmetic.sigmoid(x)),
+    "relax.abs": lambda call, x: tirx.abs(x),
+    "relax.negative": lambda call, x: -x,
+    "relax.sign": _sign,
+    "relax.round": lambda call, x: tirx.nearbyint(x),
+    "relax.floor": lambda call, x: tirx.floor(x),
+    "relax.ceil": lambda call, x: tirx.ceil(x),
+    "relax.sqrt": lambda call, x: tirx.sqrt(x),
+    "relax.rsqrt": lambda call, x: tirx.const(1.0, x.dtype) / tirx.sqrt(x),
+    "relax.square": lambda call, x: x * x,
+    "relax.exp": lambda call, x: arithmetic.exp(x),
+    "relax.log": lambda call, x: arithmetic.log(x),
+    "relax.sigmoid": lambda call, x: arithmetic.sigmoid(x),
+    "relax.tanh": lambda call, x: arithmetic.tanh(x),
+    "relax.erf": lambda call, x: arithmetic.erf(x),
+}
+
+
+def scalar(call: relax.Call, operands: list) -> object:
+    """The value of an elementwise call at one index, given its tensor operands there.
+
+    Raises UnsupportedError, naming the layer, for an operator without a scalar form.
+    """
+    name = op_name(call)
+    if name not in SCALAR:
+        raise UnsupportedError(f"{path_of(call) or 'the model'}: no kernel for {name}")
+    return SCALAR[name](call, *operands)
+
+
+def immediate(value, dtype: str) -> object:
+    """A Python or numpy number as a TensorIR constant."""
+    if dtype == "bool":
+        return tirx.const(bool(value), "bool")
+    return tirx.const(float(value) if dtype.startswith("float") else int(value), dtype)
+
