@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from tvm import tirx
 from tvm.ir import PrimType
+from tvm.te.tensor import TensorSlice
 
 Value = Any  # np.ndarray | np.float32 | TensorIR expression; operators serve them all
 
@@ -29,23 +30,36 @@ _SMALLEST_NORMAL = 2.0**-126
 
 def is_expr(value: Value) -> bool:
     """Whether value is a TensorIR scalar expression (rather than numpy data or a Python number)."""
-    return isinstance(getattr(value, "ty", None), PrimType)
+    return isinstance(value, TensorSlice) or isinstance(getattr(value, "ty", None), PrimType)
+
+
+def _scalar(value: Value, dtype: str = "float32") -> Value:
+    """A scalar expression of an element of a te tensor, of a number, or itself."""
+    if isinstance(value, TensorSlice):
+        return value.asobject()
+    return value if is_expr(value) else tirx.const(float(value), dtype)
+
+
+def _dtype(*values: Value) -> str | None:
+    """The dtype of the first scalar expression among the values, if there is one."""
+    return next((str(_scalar(value).ty.dtype) for value in values if is_expr(value)), None)
 
 
 def fma(a: Value, b: Value, c: Value) -> Value:
     """a * b + c with one rounding: float32 arrays (broadcast together) or scalar expressions of one dtype."""
-    first = next((value for value in (a, b, c) if is_expr(value)), None)
-    if first is None:
+    dtype = _dtype(a, b, c)
+    if dtype is None:
         return fma32(a, b, c)
-    dtype = first.dtype
-    operands = [value if is_expr(value) else tirx.const(float(value), dtype) for value in (a, b, c)]
-    return tirx.call_llvm_pure_intrin(dtype, "llvm.fma", *operands)
+    return tirx.call_llvm_pure_intrin(dtype, "llvm.fma", *(_scalar(value, dtype) for value in (a, b, c)))
 
 
 def mul(a: Value, b: Value) -> Value:
     """a * b rounded at once, also where the product is added next and LLVM would contract the two."""
-    product = a * b
-    return tirx.call_llvm_pure_intrin(product.dtype, "llvm.arithmetic.fence", product) if is_expr(product) else product
+    dtype = _dtype(a, b)
+    if dtype is None:
+        return a * b
+    product = _scalar(a, dtype) * _scalar(b, dtype)
+    return tirx.call_llvm_pure_intrin(dtype, "llvm.arithmetic.fence", product)
 
 
 def fma32(a, b, c) -> np.ndarray:
@@ -121,9 +135,8 @@ def select(condition: Value, yes: Value, no: Value) -> Value:
     """yes where condition holds, else no; both are evaluated. A branch may be a Python number."""
     if not is_expr(condition):
         return np.where(condition, _f32(yes), _f32(no))
-    dtype = next(value.dtype for value in (yes, no) if is_expr(value))
-    yes, no = (value if is_expr(value) else tirx.const(value, dtype) for value in (yes, no))
-    return tirx.Select(condition, yes, no)
+    dtype = _dtype(yes, no) or "float32"
+    return tirx.Select(condition, _scalar(yes, dtype), _scalar(no, dtype))
 
 
 def _f32(value: Value) -> Value:
@@ -169,7 +182,7 @@ def _define(function):
 
     def defined(x: Value) -> Value:
         if is_expr(x):
-            return function(x)
+            return function(_scalar(x))
         with np.errstate(all="ignore"):
             return function(np.asarray(x, np.float32))
 

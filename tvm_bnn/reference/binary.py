@@ -21,7 +21,7 @@ def bconv2d(call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
     data = pad_rows_columns(np.where(bits, np.float32(1), np.float32(-1)), attrs.padding, attrs.pad_value)
     weight = np.where(weight_bits, np.float32(1), np.float32(-1))
     filters, channels, *kernel = weight.shape
-    rows, columns = attrs.output_size(*bits.shape[2:], (kernel[0], kernel[1]))
+    rows, columns = attrs.output_size(bits.shape[2], bits.shape[3], (kernel[0], kernel[1]))
     assert channels * kernel[0] * kernel[1] < 2**24
     grouped = data.reshape(data.shape[0], attrs.groups, channels, *data.shape[2:])
     by_group = weight.reshape(attrs.groups, filters // attrs.groups, channels, *kernel)

@@ -18,7 +18,7 @@ computed in float64 from the float32 fraction and rounded once. Horizontal first
 w0 * p0, then fma(w, p, acc) for the other three in order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tvm import relax
@@ -59,7 +59,7 @@ def nearest_table(size: int, out: int, mode: str, rounding: str) -> np.ndarray:
     """int64[out]: the input position that each output position copies."""
     position = coordinates(size, out, mode)
     rounding = rounding or ("round" if mode == "align_corners" else "floor")
-    rules = {
+    rules: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "round": np.rint,
         "round_prefer_floor": lambda at: np.ceil(at - _HALF),
         "round_prefer_ceil": lambda at: np.floor(at + _HALF),
@@ -100,8 +100,7 @@ def resize2d(call: relax.Call, args: Sequence) -> np.ndarray:
         if int(attrs.cubic_exclude):
             raise UnsupportedError("the reference evaluator has no cubic resize that excludes the outside")
         alpha = float(attrs.cubic_alpha)
-        y, x = (cubic_table(i, o, mode, alpha) for i, o in ((height, rows), (width, columns)))
-        out = _cubic(data, *y, *x)
+        out = _cubic(data, cubic_table(height, rows, mode, alpha), cubic_table(width, columns, mode, alpha))
     else:
         raise UnsupportedError(
             f"the reference evaluator found a resize by {method!r}; it takes nearest_neighbor, linear and cubic"
@@ -118,7 +117,8 @@ def _linear(data: np.ndarray, vertical: tuple, horizontal: tuple) -> np.ndarray:
     return fma32(fx, middle[..., right] - start, start)
 
 
-def _cubic(data: np.ndarray, rows, row_weights, columns, column_weights) -> np.ndarray:
+def _cubic(data: np.ndarray, vertical: tuple, horizontal: tuple) -> np.ndarray:
+    (rows, row_weights), (columns, column_weights) = vertical, horizontal
     narrow = _weigh([data[..., column] for column in columns], column_weights)
     return _weigh([narrow[:, :, row] for row in rows], row_weights[..., None])
 
