@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tvm
-from tvm import relax, te, tirx
+from tvm import relax, sym, te, tirx
 
 from tvm_bnn.errors import UnsupportedError
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, stored_shape, words
@@ -40,7 +40,7 @@ class Reader:
         self.inputs: list[te.Tensor] = []
         self.arguments: list[relax.Var | np.ndarray] = []
         self.stages: dict[relax.Var, Callable[[Index], object]] = {}
-        self.analyzer = tvm.arith.Analyzer()
+        self.analyzer = sym.Analyzer()
         self._placeholder: dict[object, te.Tensor] = {}
 
     # --- inputs ---------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def _pad(reader: Reader, call: relax.Call, index: Index) -> object:
     value = reader.element(call.args[0], tuple(position))
     if not inside:
         return value
-    return tirx.if_then_else(tirx.all(*inside), value, immediate(float(call.attrs.pad_value), str(value.dtype)))
+    return tirx.if_then_else(tirx.all(*inside), value, immediate(float(call.attrs.pad_value), str(value.ty.dtype)))
 
 
 def _take(reader: Reader, call: relax.Call, index: Index) -> object:

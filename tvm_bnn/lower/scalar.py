@@ -14,11 +14,11 @@ def _number(expr) -> float:
 
 
 def _zero(x):
-    return tirx.const(0, x.dtype)
+    return tirx.const(0, x.ty.dtype)
 
 
 def _is_float(x) -> bool:
-    return str(x.dtype).startswith("float")
+    return str(x.ty.dtype).startswith("float")
 
 
 def _multiply(call, a, b):
@@ -30,22 +30,22 @@ def _affine(call, x, scale, shift):
 
 
 def _clip(call, x):
-    low, high = (tirx.const(_number(bound), x.dtype) for bound in call.args[1:])
+    low, high = (tirx.const(_number(bound), x.ty.dtype) for bound in call.args[1:])
     return tirx.min(tirx.max(x, low), high)
 
 
 def _astype(call, x):
     dtype = dtype_of(call)
-    return x != _zero(x) if dtype == "bool" and str(x.dtype) != "bool" else x.astype(dtype)
+    return x != _zero(x) if dtype == "bool" and str(x.ty.dtype) != "bool" else x.astype(dtype)
 
 
 def _sign(call, x):
-    one = tirx.const(1, x.dtype)
+    one = tirx.const(1, x.ty.dtype)
     return tirx.Select(x > _zero(x), one, tirx.Select(x < _zero(x), -one, _zero(x)))
 
 
 def _leaky(call, x):
-    return tirx.Select(x > _zero(x), x, arithmetic.mul(x, tirx.const(float(call.attrs.alpha), x.dtype)))
+    return tirx.Select(x > _zero(x), x, arithmetic.mul(x, tirx.const(float(call.attrs.alpha), x.ty.dtype)))
 
 
 def _power(call, x, y):
@@ -89,7 +89,7 @@ SCALAR: dict[str, Callable] = {
     "relax.floor": lambda call, x: tirx.floor(x),
     "relax.ceil": lambda call, x: tirx.ceil(x),
     "relax.sqrt": lambda call, x: tirx.sqrt(x),
-    "relax.rsqrt": lambda call, x: tirx.const(1.0, x.dtype) / tirx.sqrt(x),
+    "relax.rsqrt": lambda call, x: tirx.const(1.0, x.ty.dtype) / tirx.sqrt(x),
     "relax.square": lambda call, x: x * x,
     "relax.exp": lambda call, x: arithmetic.exp(x),
     "relax.log": lambda call, x: arithmetic.log(x),

@@ -1,7 +1,7 @@
 """Bilinear resize: vertical interpolation, then horizontal, each one fused multiply-add."""
 
 import numpy as np
-from tvm import relax
+from tvm import relax, tirx
 
 from tvm_bnn import arithmetic
 from tvm_bnn.errors import UnsupportedError
@@ -28,6 +28,29 @@ def linear_coordinates(source: int, result: int, align_corners: bool) -> tuple[n
     return first, second, (position - first.astype(np.float32)).astype(np.float32)
 
 
+def _position(reader: Reader, table: np.ndarray, name: str, source: int, result: int, align_corners: bool):
+    """Neighbour of each output position, as arithmetic where that equals the table.
+
+    Arithmetic shows a schedule which part of a row is read; a look-up hides it. The exact rational rule can differ
+    from the float32 table by rounding, and then the table is what counts.
+    """
+    if align_corners:
+        scale, shift, divisor = source - 1, 0, max(result - 1, 1)
+    else:
+        scale, shift, divisor = 2 * source, source - result, 2 * result
+    step = 1 if name.endswith("1") else 0
+    i = np.arange(result, dtype=np.int64)
+    exact = np.clip(np.maximum((i * scale + shift) // divisor, 0) + step, 0, source - 1)
+    if not np.array_equal(exact, table):
+        return reader.array(table, name)
+
+    def position(x):
+        first = tirx.max(tirx.floordiv(x * scale + shift, divisor), 0)
+        return tirx.min(first + step, source - 1)
+
+    return position
+
+
 def resize2d(reader: Reader, call: relax.Call, target) -> Anchor:
     """Bilinear interpolation of [N, C, H, W]."""
     attrs = call.attrs
@@ -38,7 +61,9 @@ def resize2d(reader: Reader, call: relax.Call, target) -> Anchor:
     rows, columns = shape_of(call)[2:]
     align = str(attrs.coordinate_transformation_mode) == "align_corners"
     upper, lower, fy = (reader.array(t, n) for t, n in zip(linear_coordinates(height, rows, align), ("y0", "y1", "fy"), strict=True))
-    left, right, fx = (reader.array(t, n) for t, n in zip(linear_coordinates(width, columns, align), ("x0", "x1", "fx"), strict=True))
+    first, second, weight = linear_coordinates(width, columns, align)
+    fx = reader.array(weight, "fx")
+    left, right = (_position(reader, t, n, width, columns, align) for t, n in ((first, "x0"), (second, "x1")))
 
     def vertical(n, y, x, c):
         above, below = (reader.element(data, (n, c, row(y), x)) for row in (upper, lower))

@@ -1,0 +1,38 @@
+"""Which rule schedules which kernel, in one table; each scheduled function carries the rule's name."""
+
+from collections.abc import Callable
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from tvm_bnn.schedules import conv, elementwise, reduce, resize
+
+RULE_ATTR = "tvm_bnn.rule"
+
+#: Kernel family -> template.
+RULES: dict[str, Callable[..., str]] = {
+    "conv": conv.apply,
+    "elementwise": elementwise.apply,
+    "reduce": reduce.apply,
+    "plane_sum": reduce.apply,
+    "resize": resize.apply,
+}
+
+
+def schedule_function(func: tirx.PrimFunc, family: str, target) -> tirx.PrimFunc:
+    """One kernel with its family's template applied, stamped with the rule's name."""
+    sch = Schedule(tvm.IRModule({"main": func}))
+    rule = RULES[family](sch, target)
+    return sch.mod["main"].with_attr(RULE_ATTR, rule).with_attr("tirx.is_scheduled", True)
+
+
+def schedule_module(module: tvm.IRModule, family_of: dict[str, str], target) -> tvm.IRModule:
+    """Schedule every kernel that has a family; others are left to TVM."""
+    scheduled = module.clone()
+    for name, family in family_of.items():
+        var = module.get_global_var(name)
+        scheduled.update_func(var, schedule_function(module[var], family, target))
+    return scheduled
+
+

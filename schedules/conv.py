@@ -1,0 +1,96 @@
+"""Convolutions, binary and float, on CPUs: one register tile of pixels x filter vectors.
+
+    parallel (image, filter block, row):
+        copy the rows of input that this row needs, with their border            pad
+        for each tile of pixels:
+            accumulators[pixels][vectors] = 0                                    in registers
+            for each tap, for each input channel (word):
+                accumulators += input[pixel] (*) weights[vector]
+            epilogue on the accumulators; masks and words of bits
+
+Per tap the tile loads ``pixels`` scalars and ``vectors`` vectors for pixels*vectors operations, so that the loads hide
+behind the arithmetic from about 4 x 4 on.
+"""
+
+from dataclasses import dataclass
+
+from tvm.s_tir import Schedule
+
+from tvm_bnn.schedules.stages import Stages, _inner_loops, extent, pack_tail, vectorize_channels
+
+
+@dataclass(frozen=True)
+class ConvTile:
+    """Decisions of the template: pixels and filter vectors of a tile; None samples them."""
+
+    pixels: int
+    vectors: int
+
+
+def choose_tile(width: int, filters: int, target, packs: bool, binary: bool) -> ConvTile:
+    """The default tile: as many accumulators as registers allow, pixels dividing the row.
+
+    Registers hold pixels*vectors accumulators, a broadcast per pixel or a weight vector, and what one step of the
+    arithmetic needs besides (popcount by table: the table, masks and temporaries).
+    """
+    lanes = min(target.lanes32, filters)
+    spare = {"vpopcntdq": 4, "cnt": 6, "nibble": 8, "scalar": 6}[target.popcount] if binary else 3
+    budget = max(target.registers - spare, 4)
+    blocks = filters // lanes
+    least = max(1, 32 // lanes) if packs else 1
+    best = ConvTile(1, min(least, blocks))
+    best_cost = float("inf")
+    for vectors in (1, 2, 3, 4, 6, 8):
+        if blocks % vectors or (packs and vectors % least):
+            continue
+        for pixels in range(1, min(width, 16) + 1):
+            if width % pixels or pixels * vectors + min(pixels, vectors) > budget:
+                continue
+            # loads per operation, and a penalty for too few independent accumulators to hide latency
+            cost = (pixels + vectors) / (pixels * vectors) + 2.0 / (pixels * vectors)
+            if cost < best_cost:
+                best, best_cost = ConvTile(pixels, vectors), cost
+    return best
+
+
+def apply(sch: Schedule, target, tile: ConvTile | None = None) -> str:
+    """Schedule a kernel of the "conv" family in place; returns the name of the rule."""
+    stages = Stages.of(sch)
+    acc = sch.get_sblock("acc")
+    binary = "popcount" in str(sch.get(acc).body)
+    n, y, x, o, ky, kx, kc = sch.get_loops(acc)
+    filters, width = extent(sch, o), extent(sch, x)
+    lanes = min(target.lanes32, filters)
+    if tile is None:
+        tile = choose_tile(width, filters, target, stages.packs, binary)
+    xo, xi = sch.split(x, [None, tile.pixels])
+    oo, om, ov = sch.split(o, [None, tile.vectors, lanes])
+    sch.reorder(n, oo, y, xo, ky, kx, kc, xi, om, ov)
+    rows = sch.fuse(n, oo, y)
+    sch.parallel(rows)
+    if stages.has("pad"):
+        _copy_rows(sch, rows, target)
+    for name in stages.values:
+        value = sch.get_sblock(name)
+        sch.reverse_compute_at(value, xo, preserve_unit_loops=True)
+        *outer, channels = _inner_loops(sch, value, xo)
+        for loop in [*outer, *vectorize_channels(sch, channels, lanes)[:-1]]:
+            sch.unroll(loop)
+        if name.startswith("cond_"):
+            sch.set_scope(value, 0, "local")
+    pack_tail(sch, stages, xo)
+    sch.unroll(xi)
+    sch.unroll(om)
+    sch.vectorize(ov)
+    sch.set_scope(acc, 0, "local")
+    sch.decompose_reduction(acc, ky)
+    return f"{'bconv2d' if binary else 'conv2d'}-{target.isa}-{tile.pixels}x{tile.vectors}"
+
+
+def _copy_rows(sch: Schedule, rows, target) -> None:
+    pad = sch.get_sblock("pad")
+    sch.compute_at(pad, rows, preserve_unit_loops=True)
+    inner = _inner_loops(sch, pad, rows)
+    last = inner[-1]
+    if extent(sch, last) % target.lanes32 == 0:
+        vectorize_channels(sch, last, target.lanes32)

@@ -1,0 +1,31 @@
+"""Bilinear resize: a row is interpolated vertically once, then every output pixel of it horizontally."""
+
+import tvm
+from tvm.s_tir import Schedule
+
+from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
+from tvm_bnn.schedules.stages import Stages, _inner_loops, vectorize_channels
+
+
+def apply(sch: Schedule, target) -> str:
+    """Schedule a kernel of the "resize" family in place; returns the name of the rule."""
+    stages = Stages.of(sch)
+    first, *others = stages.values
+    value = sch.get_sblock(first)
+    n, y, x, c = sch.get_loops(value)
+    if first.startswith("cond_"):
+        sch.set_scope(value, 0, "local")
+    vectorize_channels(sch, c, target.lanes32)
+    at = parallel_rows(sch, [n, y, x])
+    vertical = sch.get_sblock("vertical")
+    rows = sch.get_loops(value)[0]
+    try:
+        sch.compute_at(vertical, rows, preserve_unit_loops=True)
+    except tvm.error.InternalError:  # columns come from a table, so no row can be told apart: do all first
+        *outer, channels = sch.get_loops(vertical)
+        vectorize_channels(sch, channels, target.lanes32)
+        parallel_rows(sch, outer)
+    else:
+        vectorize_channels(sch, _inner_loops(sch, vertical, rows)[-1], target.lanes32)
+    place_readers(sch, stages, others, at, target)
+    return f"resize-{target.isa}"
