@@ -13,6 +13,7 @@ MAGIC has a byte above 127 and both kinds of line end: a copy in text mode break
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
@@ -23,9 +24,9 @@ import platform
 import secrets
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, BinaryIO, NotRequired, TypedDict
 
 from tvm_bnn.errors import ArtifactError, OutputError
 
@@ -154,14 +155,24 @@ def write(
     """
     payload = _pack({MANIFEST_NAME: json.dumps(manifest, indent=1).encode(), LIBRARY_NAME: library, **(extra or {})})
     header = _HEADER.pack(MAGIC, FORMAT_VERSION, len(payload), _digest(FORMAT_VERSION, payload))
+    with whole_file(path) as file:
+        file.write(header)
+        file.write(payload)
+
+
+@contextlib.contextmanager
+def whole_file(path: PathLike) -> Iterator[BinaryIO]:
+    """A file to write to that appears at `path` whole, when the block ends, or not at all.
+
+    Raises OutputError when it cannot be written (folder missing or read-only, disk full, ...).
+    """
     path = Path(path)
     # in the same folder, so that the last step is one rename
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         try:
-            with partial.open("xb") as file:
-                file.write(header)
-                file.write(payload)
+            with partial.open("x+b") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
