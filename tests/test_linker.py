@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tvm
-from tvm.script import tirx as T
+from tvm import te
 
 from tvm_bnn import linker
 from tvm_bnn.errors import OutputError, TargetError
@@ -20,11 +20,9 @@ ELF_MACHINE = {"x86_64": 62, "aarch64": 183, "arm": 40}
 def object_for(target, folder: Path) -> Path:
     """An object file with one small kernel."""
 
-    @T.prim_func
-    def main(a: T.Buffer((16,), "float32"), b: T.Buffer((16,), "float32")):
-        for i in range(16):
-            b[i] = a[i] + T.float32(1)
-
+    a = te.placeholder((16,), "float32", "a")
+    b = te.compute((16,), lambda i: a[i] + 1.0, "b")
+    main = te.create_prim_func([a, b])
     module = tvm.compile(tvm.IRModule({"main": main}), target=target.tvm()).mod
     path = folder / "kernel.o"
     module.write_to_file(str(path))
