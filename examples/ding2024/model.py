@@ -5,6 +5,7 @@ What is public of the paper is its summary; the parts that it leaves open are pa
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from tvm_bnn.examples.ding2024.decoder import Decoder
 from tvm_bnn.examples.ding2024.encoder import Encoder
 from tvm_bnn.examples.ding2024.labels import labels
 from tvm_bnn.examples.ding2024.seeding import seed_weights
+
+IMAGENET: dict[str, Any] = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "scale": 1 / 255}
 
 
 class Ding2024(nn.Module):
@@ -30,7 +33,7 @@ class Ding2024(nn.Module):
         self.encoder = Encoder(config.width, config.stem)
         self.decoder = Decoder(config)
         self.head = nn.Conv2d(config.decoder_channels, config.classes, 1)
-        self.preprocessing = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "scale": 1 / 255}
+        self.preprocessing = dict(IMAGENET)
         self.class_names = list(labels(config.classes))
         self.palette = [list(colour) for colour in labels(config.classes).values()]
 

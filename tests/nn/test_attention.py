@@ -65,7 +65,8 @@ def test_token(reduction: int):
     torch.nn.init.constant_(module.threshold, 0.6)
     cells = torch.cat(maps, dim=1).unfold(2, reduction, reduction).unfold(3, reduction, reduction).mean((4, 5))
     bits = _sign(cells)
-    query, key, value = (_sign(F.conv2d(bits, _sign(p[0].weight))) for p in (module.query, module.key, module.value))
+    weights = [projection.get_parameter("0.weight") for projection in (module.query, module.key, module.value)]
+    query, key, value = (_sign(F.conv2d(bits, _sign(weight))) for weight in weights)
     scores = torch.einsum("ndhw,ndxy->nhwxy", query, key) / 4
     expected = (scores - 0.6 >= 0).float()
     assert _both_values(expected)

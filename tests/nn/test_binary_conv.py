@@ -50,6 +50,7 @@ def test_scale_passes_a_gradient_only_when_it_is_not_detached():
 def test_forward(padding_value: int, kernel, stride, padding, dilation, groups):
     torch.manual_seed(1)
     module = BinaryConv2d(6, 12, kernel, stride, padding, dilation, groups, bias=True, padding_value=padding_value)
+    assert module.bias is not None
     torch.nn.init.normal_(module.bias)
     x = _bits(2, 6, 11, 13)
     rows, columns = module.padding

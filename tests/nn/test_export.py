@@ -1,5 +1,8 @@
 """Every module goes through torch.export, and computes the same afterwards."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -32,22 +35,26 @@ class OnBranches(nn.Module):
         return self.module([x, -x])
 
 
-MODULES = {
-    **{f"sign-{name}": lambda name=name: Sign(name) for name in ESTIMATORS},
-    **{
-        f"conv-pad{value}": lambda value=value: BinaryConv2d(8, 4, 3, 2, 1, padding_value=value) for value in (0, 1, -1)
-    },
-    "conv-binarize": lambda: BinaryConv2d(8, 4, 3, groups=2, bias=True, binarize_input=True, detach_scale=False),
-    "conv-transpose": lambda: BinaryConvTranspose2d(8, 4, 4, 2, 1),
-    "threshold": lambda: ThresholdSign(8),
-    "rprelu": lambda: RPReLU(8),
+MODULES: dict[str, Callable[[], nn.Module]] = {
+    **{f"sign-{name}": partial(Sign, name) for name in ESTIMATORS},
+    **{f"conv-pad{value}": partial(BinaryConv2d, 8, 4, 3, 2, 1, padding_value=value) for value in (0, 1, -1)},
+    "conv-binarize": partial(BinaryConv2d, 8, 4, 3, groups=2, bias=True, binarize_input=True, detach_scale=False),
+    "conv-transpose": partial(BinaryConvTranspose2d, 8, 4, 4, 2, 1),
+    "threshold": partial(ThresholdSign, 8),
+    "rprelu": partial(RPReLU, 8),
     "mask": BinaryMask,
     "merge": lambda: OnBranches(WeightedMerge(2)),
     "gate": lambda: OnBranches(SoftGate()),
-    **{f"upsample-{mode}": lambda mode=mode: ParallelUpsample(8, 2, mode) for mode in UPSAMPLINGS},
-    **{f"attention-{kind}": lambda kind=kind: OnBranches(BinaryAttention(kind, 8, 2)) for kind in ATTENTIONS},
+    **{f"upsample-{mode}": partial(ParallelUpsample, 8, 2, mode) for mode in UPSAMPLINGS},
+    "attention-channel": lambda: OnBranches(BinaryAttention("channel", 8, 2)),
+    "attention-spatial": lambda: OnBranches(BinaryAttention("spatial", 8, 2)),
+    "attention-token": lambda: OnBranches(BinaryAttention("token", 8, 2)),
     "attention-token-reduced": lambda: OnBranches(BinaryAttention("token", 8, 2, reduction=2)),
 }
+
+
+def test_every_attention_is_listed():
+    assert {f"attention-{kind}" for kind in ATTENTIONS} <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", MODULES)
