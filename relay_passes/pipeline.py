@@ -8,6 +8,7 @@ from tvm_bnn.relay_passes.decompose_batch_norm import DecomposeBatchNorm
 from tvm_bnn.relay_passes.fold_affine import FoldAffine
 from tvm_bnn.relay_passes.fold_constants import FoldConstants
 from tvm_bnn.relay_passes.hoist_upsample import HoistUpsample
+from tvm_bnn.relay_passes.simplify_views import SimplifyViews
 
 
 def passes(decisions: Decisions, sign_zero: str = "plus") -> list[tvm.ir.transform.Pass]:
@@ -16,6 +17,7 @@ def passes(decisions: Decisions, sign_zero: str = "plus") -> list[tvm.ir.transfo
         # Canonicalize: one spelling
         relax.transform.CanonicalizeBindings(),
         FoldConstants(),
+        SimplifyViews(),
         DecomposeBatchNorm(),
         # Convert: prove and replace
         ConvertBinary(decisions, sign_zero),
