@@ -69,17 +69,13 @@ def _checked(value: Any, variable: relax.Var) -> Any:
     expected = variable.ty
     if not isinstance(expected, relax.TensorType):
         return array
-    shape = None if expected.shape is None else list(expected.shape)
-    fits = shape is None or (
-        len(shape) == array.ndim
-        and all(not isinstance(n, tvm.tirx.IntImm) or int(n) == m for n, m in zip(shape, array.shape))
-    )
-    if not fits or str(array.dtype) != str(expected.dtype):
-        raise InputError(
-            f"{variable.name} is {array.dtype}{list(array.shape)}; the function takes {expected.dtype}"
-            f"{[str(extent) for extent in shape or []]}".replace("'", "")
-        )
+    if not _agrees(array, expected):
+        raise InputError(f"{variable.name} is {_described(array)}; the function takes {_stated(expected)}")
     return array
+
+
+def _stated(ty: relax.TensorType) -> str:
+    return f"{ty.dtype}[{', '.join(str(extent) for extent in ty.shape or [])}]"
 
 
 class _Walk:
@@ -106,6 +102,7 @@ class _Walk:
     def _bind(self, binding: relax.Binding, values: dict[relax.Var, Any]) -> Any:
         computed = self._value(binding.value, values)
         name = binding.var.name
+        assert _agrees(computed, binding.var.ty), f"{name} is {_described(computed)}, inferred {binding.var.ty}"
         if self.observe is not None:
             self.observe(name, computed)
         return _checked(self.force.pop(name), binding.var) if name in self.force else computed
@@ -141,6 +138,28 @@ class _Walk:
         raise UnsupportedError(
             f"the reference evaluator found a call of {call.op}; it takes Relax operators and Relax functions"
         )
+
+
+def _agrees(value: Any, ty: Any) -> bool:
+    """Whether a computed value has the shape and dtype that Relax inferred, as far as those are static."""
+    if isinstance(ty, relax.TupleType):
+        return isinstance(value, tuple) and all(_agrees(field, field_ty) for field, field_ty in zip(value, ty.fields, strict=True))
+    if not isinstance(ty, relax.TensorType):
+        return True
+    return isinstance(value, np.ndarray) and str(value.dtype) == str(ty.dtype) and _fits(value, ty)
+
+
+def _fits(array: np.ndarray, ty: relax.TensorType) -> bool:
+    if ty.shape is None or not isinstance(ty.shape, relax.ShapeExpr):
+        return ty.ndim in (-1, array.ndim)
+    extents = list(ty.shape)
+    return len(extents) == array.ndim and all(
+        not isinstance(extent, tvm.tirx.IntImm) or int(extent) == found for extent, found in zip(extents, array.shape)
+    )
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _last_readers(bindings: list[relax.Binding], result: relax.Expr) -> dict[int, list[relax.Var]]:

@@ -55,8 +55,11 @@ def stack(call: relax.Call, args: Args) -> np.ndarray:
     return np.stack(args[0], axis=0 if call.attrs.axis is None else int(call.attrs.axis))
 
 
-def split(call: relax.Call, args: Args) -> tuple[np.ndarray, ...]:
-    """relax.split: at the given indices, or into sections of equal size, the last one smaller."""
+def split(call: relax.Call, args: Args) -> np.ndarray | tuple[np.ndarray, ...]:
+    """relax.split: at the given indices, or into sections of equal size, the last one smaller.
+
+    Relax gives the tensor itself, not a tuple, where there is a single part.
+    """
     x, axis = args[0], int(call.attrs.axis)
     where = call.attrs.indices_or_sections
     if isinstance(where, Sequence) or hasattr(where, "__len__"):
@@ -64,7 +67,7 @@ def split(call: relax.Call, args: Args) -> tuple[np.ndarray, ...]:
     else:
         size = -(-x.shape[axis] // int(where))
         points = [size * i for i in range(1, int(where))]
-    return tuple(np.split(x, points, axis=axis))
+    return tuple(np.split(x, points, axis=axis)) if points else x
 
 
 def strided_slice(_call: relax.Call, args: Args) -> np.ndarray:
