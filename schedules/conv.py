@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from tvm.s_tir import Schedule
 
+from tvm_bnn.lower.layout import WORD
+from tvm_bnn.schedules.elementwise import place_readers
 from tvm_bnn.schedules.stages import Stages, _inner_loops, extent, pack_tail, vectorize_channels
 
 
@@ -65,11 +67,17 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None) -> str:
         tile = choose_tile(width, filters, target, stages.packs, binary)
     xo, xi = sch.split(x, [None, tile.pixels])
     oo, om, ov = sch.split(o, [None, tile.vectors, lanes])
-    sch.reorder(n, oo, y, xo, ky, kx, kc, xi, om, ov)
+    # One loop over the contiguous (kx, channel) run: LLVM would unroll a short channel loop and spill accumulators.
+    run = sch.fuse(kx, kc)
+    sch.reorder(n, oo, y, xo, ky, run, xi, om, ov)
     rows = sch.fuse(n, oo, y)
     sch.parallel(rows)
     if stages.has("pad"):
         _copy_rows(sch, rows, target)
+    if stages.packs and filters < WORD:  # fewer accumulators than bits in a word: words are put together apart
+        place_readers(sch, stages, stages.values, None, target)
+        sch.decompose_reduction(acc, ky)
+        return f"{'bconv2d' if binary else 'conv2d'}-{target.isa}-thin"
     for name in stages.values:
         value = sch.get_sblock(name)
         sch.reverse_compute_at(value, xo, preserve_unit_loops=True)

@@ -102,7 +102,8 @@ class KernelBuilder:
         *pixel, count = stored_shape(shape, Layout.BITS)
 
         def predicate(*stored):
-            value = reader.element(var, logical_index(stored, len(shape), Layout.MAP))
+            channel = stored[-1] if channels > 4 else tirx.min(stored[-1], channels - 1)
+            value = reader.element(var, logical_index((*stored[:-1], channel), len(shape), Layout.MAP))
             return tirx.And(stored[-1] < channels, value) if channels % WORD else value
 
         cond = reader.compute((*pixel, count * WORD), predicate, f"cond_{number}")

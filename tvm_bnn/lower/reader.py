@@ -6,6 +6,7 @@ with rewritten indices. A view therefore costs no kernel and no memory.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from tvm_bnn.lower.layout import WORD, Layout, padded_channels, stored_shape, wo
 from tvm_bnn.lower.scalar import immediate, scalar
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
-from tvm_bnn.relay_passes.partition import Partition, Region
+from tvm_bnn.relay_passes.partition import Partition, Region, operands
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, path_of, shape_of
 
 Index = tuple
@@ -41,6 +42,10 @@ class Reader:
         self.arguments: list[relax.Var | np.ndarray] = []
         self.stages: dict[relax.Var, Callable[[Index], object]] = {}
         self.analyzer = sym.Analyzer()
+        members = region.members if region is not None else []
+        self._readers = Counter(o for m in members for o in operands(partition.definition[m]))
+        self._shared: dict[tuple[relax.Var, str], tirx.Var] = {}
+        self._let: list[tuple[tirx.Var, object]] = []
         self._placeholder: dict[object, te.Tensor] = {}
 
     # --- inputs ---------------------------------------------------------------------------------------------
@@ -89,13 +94,28 @@ class Reader:
         if isinstance(value, relax.TupleGetItem):
             return self._tuple_field(value, index)
         if var is not None and self._is_member(var):
-            return self._member(value, index)
+            return self._shared_member(var, value, index)
         view = _VIEWS.get(op_name(value))
         if is_nearest(value):
             view = _nearest
         if view is None:
             raise UnsupportedError(f"{path_of(value) or 'the model'}: no kernel for {op_name(value)}")
         return view(self, value, index)
+
+    def _shared_member(self, var: relax.Var, call: relax.Call, index: Index) -> object:
+        """A member's value, bound to a name the first time it is asked for at an index.
+
+        Expressions are trees: without names, a chain of activations that each read their input twice would double in
+        size at every step.
+        """
+        key = (var, str(index))
+        if key not in self._shared:
+            value = self._member(call, index)
+            if str(value.ty.dtype) == "bool" or self._readers[var] < 2:  # TVM cannot bind a vector of booleans
+                return value
+            self._shared[key] = tirx.Var(var.name, str(value.ty.dtype))
+            self._let.append((self._shared[key], value))
+        return self._shared[key]
 
     def _member(self, call: relax.Call, index: Index) -> object:
         operands = [
@@ -152,7 +172,11 @@ class Reader:
         def known(*index):
             for variable, extent in zip(index, shape, strict=True):
                 self.analyzer.bind(variable, tvm.ir.Range(0, extent))
-            return element(*index)
+            self._shared, self._let = {}, []
+            value = element(*index)
+            for variable, bound in reversed(self._let):
+                value = tirx.Let(variable, bound, value)
+            return value
 
         return te.compute(tuple(shape), known, name=name)
 
