@@ -93,7 +93,7 @@ def test_fma32_of_infinities_nan_and_zeros():
     ]
     a, b, c, wanted = np.float32(cases).T
     np.testing.assert_array_equal(arithmetic.fma32(a, b, c), wanted)
-    signs = np.signbit(arithmetic.fma32(np.float32([-0.0, 0.0]), np.float32(1), np.float32(-0.0)))
+    signs = np.signbit(arithmetic.fma32(np.array([-0.0, 0.0], np.float32), np.float32(1), np.float32(-0.0)))
     assert signs.tolist() == [True, False]
 
 
@@ -109,10 +109,21 @@ def test_fma32_broadcasts_and_works_in_blocks():
 
 
 def test_never_inexact_tiny_is_exact_at_its_bound():
-    smallest = np.float32(2.0**-52)
-    assert arithmetic.never_inexact_tiny(np.float32([0, smallest, 1]), np.float32([-(2.0**-51), 2]))
-    assert not arithmetic.never_inexact_tiny(np.float32([0, smallest, 1]), np.float32([2.0**-52, 2]))
-    assert arithmetic.never_inexact_tiny(np.float32([0, np.inf]), np.float32([np.nan]))
+    values = np.array([0, 2.0**-52, 1], np.float32)
+    assert arithmetic.never_inexact_tiny(values, np.array([-(2.0**-51), 2], np.float32))
+    assert not arithmetic.never_inexact_tiny(values, np.array([2.0**-52, 2], np.float32))
+    assert arithmetic.never_inexact_tiny(np.array([0, np.inf], np.float32), np.array([np.nan], np.float32))
+
+
+@pytest.mark.parametrize(("exponent", "exact"), [(-51, True), (-54, False)])
+def test_what_cancellation_leaves_below_the_normal_range(exponent, exact):
+    rng = np.random.default_rng(11)
+    a, b = (np.ldexp(1 + rng.integers(0, 2**23, 4000) / 2**23, e).astype(np.float32) for e in (-52, exponent))
+    assert arithmetic.never_inexact_tiny(a, b) == exact
+    product = a.astype(np.float64) * b
+    rest = product - product.astype(np.float32)
+    assert 0 < np.abs(rest).max() < 2.0**-126
+    assert (rest.astype(np.float32) == rest).all() == exact
 
 
 @pytest.mark.parametrize(
@@ -159,7 +170,7 @@ def test_exp_is_never_denormal_and_changes_over_at_the_ends_of_its_range():
 
 @pytest.mark.parametrize("name", ["tanh", "erf"])
 def test_odd_functions_keep_the_sign_of_zero(name):
-    assert np.signbit(getattr(arithmetic, name)(np.float32([-0.0, 0.0]))).tolist() == [True, False]
+    assert np.signbit(getattr(arithmetic, name)(np.array([-0.0, 0.0], np.float32))).tolist() == [True, False]
 
 
 def vectorised(inputs: int, function, count: int, lanes: int = 16) -> tvm.IRModule:

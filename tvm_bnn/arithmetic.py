@@ -151,12 +151,12 @@ def _from_bits(value: Value) -> Value:
     return tirx.reinterpret("float32", value) if is_expr(value) else value.view(np.float32)
 
 
+def _f32_like(value: float, like: Value) -> Value:
+    return tirx.const(value, "float32") if is_expr(like) else np.float32(value)
+
+
 def _word(value: int, like: Value) -> Value:
     return tirx.const(value, "uint32") if is_expr(like) else np.uint32(value)
-
-
-def _shift_left(value: Value, count: int) -> Value:
-    return value << _word(count, value)
 
 
 def _horner(x: Value, coefficients: tuple[float, ...]) -> Value:
@@ -220,13 +220,10 @@ def exp(x: Value) -> Value:
     shifted = fma(x, _LOG2_E, _ROUNDER)  # rounds to nearest even; its low bits hold n
     n = shifted - _f32_like(_ROUNDER, x)
     r = fma(n, -_LN2_LOW, fma(n, -_LN2_HIGH, x))
-    scaled = _from_bits(_bits(_horner(r, _EXP)) + _shift_left(_bits(shifted), 23))
+    bits = _bits(shifted)
+    scaled = _from_bits(_bits(_horner(r, _EXP)) + (bits << _word(23, bits)))
     infinite = x + _f32_like(float("inf"), x)  # NaN stays NaN
     return select(x < _f32_like(_EXP_LOWEST, x), 0.0, select(x <= _f32_like(_EXP_HIGHEST, x), scaled, infinite))
-
-
-def _f32_like(value: float, like: Value) -> Value:
-    return tirx.const(value, "float32") if is_expr(like) else np.float32(value)
 
 
 @_define

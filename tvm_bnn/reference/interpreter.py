@@ -75,7 +75,8 @@ def _checked(value: Any, variable: relax.Var) -> Any:
 
 
 def _stated(ty: relax.TensorType) -> str:
-    return f"{ty.dtype}[{', '.join(str(extent) for extent in ty.shape or [])}]"
+    extents = [str(getattr(extent, "value", extent)) for extent in ty.shape or []]
+    return f"{ty.dtype}[{', '.join(extents)}]"
 
 
 class _Walk:
@@ -143,7 +144,8 @@ class _Walk:
 def _agrees(value: Any, ty: Any) -> bool:
     """Whether a computed value has the shape and dtype that Relax inferred, as far as those are static."""
     if isinstance(ty, relax.TupleType):
-        return isinstance(value, tuple) and all(_agrees(field, field_ty) for field, field_ty in zip(value, ty.fields, strict=True))
+        fields = list(ty.fields)
+        return isinstance(value, tuple) and len(value) == len(fields) and all(map(_agrees, value, fields))
     if not isinstance(ty, relax.TensorType):
         return True
     return isinstance(value, np.ndarray) and str(value.dtype) == str(ty.dtype) and _fits(value, ty)

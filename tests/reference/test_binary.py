@@ -1,0 +1,56 @@
+"""The operators of the passes: exact integers against a float convolution, one fused step, one table."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tvm_bnn import ops
+from tvm_bnn.arithmetic import fma32
+from tvm_bnn.ops import BConv2DAttrs
+
+GRID = list(
+    itertools.product(
+        [(1, 1), (2, 1), (3, 2)],
+        [(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 1, 3)],
+        [(1, 1), (1, 2)],
+        [(1, 3), (4, 8)],
+        [0, 1, -1],
+    )
+)
+
+
+@pytest.mark.parametrize(("strides", "padding", "dilation", "groups_channels", "pad_value"), GRID)
+def test_bconv2d_is_the_convolution_of_signs(run_op, strides, padding, dilation, groups_channels, pad_value):
+    groups, channels = groups_channels
+    rng = np.random.default_rng(1)
+    x, w = rng.random((2, channels, 7, 8)) < 0.5, rng.random((4, channels // groups, 3, 2)) < 0.5
+    attrs = BConv2DAttrs(strides, padding, dilation, groups, pad_value)
+    got = run_op(lambda a, b: ops.bconv2d(a, b, attrs), x, w)
+    top, left, bottom, right = padding
+    signs, weights = (torch.from_numpy(np.where(bits, 1.0, -1.0)) for bits in (x, w))
+    padded = F.pad(signs, (left, right, top, bottom), value=pad_value)
+    wanted = F.conv2d(padded, weights, stride=strides, dilation=dilation, groups=groups)
+    assert got.dtype == np.int32
+    np.testing.assert_array_equal(got, wanted.numpy())
+
+
+def test_affine_is_one_rounding_from_integers_and_floats(run_op):
+    rng = np.random.default_rng(2)
+    scale, shift = (rng.normal(size=(1, 3, 1, 1)).astype(np.float32) for _ in range(2))
+    sums = rng.integers(-999, 999, (2, 3, 4, 5)).astype(np.int32)
+    for data in (sums, rng.normal(size=sums.shape).astype(np.float32)):
+        got = run_op(ops.affine, data, scale, shift)
+        np.testing.assert_array_equal(got, fma32(data.astype(np.float32), scale, shift))
+        assert (got != data.astype(np.float32) * scale + shift).any()
+
+
+def test_border_bias_looks_up_a_filter_and_its_border_class(run_op):
+    table = np.arange(2 * 3 * 2, dtype=np.float32).reshape(2, 3, 2)
+    rows, columns = [0, 1, 1, 2], [1, 0, 0]
+    got = run_op(lambda t: ops.border_bias(t, rows, columns), table)
+    assert got.shape == (1, 2, 4, 3)
+    for o, y, x in np.ndindex(2, 4, 3):
+        assert got[0, o, y, x] == table[o, rows[y], columns[x]]
