@@ -75,7 +75,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None) -> str:
     if stages.has("pad"):
         _copy_rows(sch, rows, target)
     if stages.packs and filters < WORD:  # fewer accumulators than bits in a word: words are put together apart
-        place_readers(sch, stages, stages.values, None, target)
+        place_readers(sch, stages.values, None, target)
         sch.decompose_reduction(acc, ky)
         return f"{'bconv2d' if binary else 'conv2d'}-{target.isa}-thin"
     for name in stages.values:
@@ -84,9 +84,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None) -> str:
         *outer, channels = _inner_loops(sch, value, xo)
         for loop in [*outer, *vectorize_channels(sch, channels, lanes)[:-1]]:
             sch.unroll(loop)
-        if name.startswith("cond_"):
-            sch.set_scope(value, 0, "local")
-    pack_tail(sch, stages, xo)
+    pack_tail(sch, {name: xo for name in stages.starting("cond_")})
     sch.unroll(xi)
     sch.unroll(om)
     sch.vectorize(ov)

@@ -9,14 +9,7 @@ from tvm_bnn.schedules.stages import Stages, _inner_loops, extent, pack_tail, ve
 def apply(sch: Schedule, target) -> str:
     """Rows in parallel, channels in vectors, bits packed where they are made; returns the name of the rule."""
     stages = Stages.of(sch)
-    first, *others = stages.values
-    root = sch.get_sblock(first)
-    *outer, channels = sch.get_loops(root)
-    if first.startswith("cond_"):
-        sch.set_scope(root, 0, "local")
-    _vectors(sch, channels, target)
-    at = parallel_rows(sch, outer)
-    place_readers(sch, stages, others, at, target)
+    place_readers(sch, stages.values, None, target)
     return f"elementwise-{target.isa}"
 
 
@@ -34,21 +27,30 @@ def parallel_rows(sch: Schedule, loops: list[LoopRV]) -> LoopRV | None:
     return loops[-1]
 
 
-def place_readers(sch: Schedule, stages: Stages, names: list[str], at: LoopRV | None, target) -> None:
-    """Put values that read what is already scheduled under its loop, and pack bits there."""
+def place_readers(sch: Schedule, names: list[str], at: LoopRV | None, target) -> None:
+    """Schedule the values of a kernel, and the bits behind them.
+
+    A value that reads stages which are already scheduled under one loop (``at``, or where an earlier value went) goes
+    there; any other value gets loops of its own.
+    """
+    placed: dict[str, LoopRV] = {}
+    homes: dict[str, LoopRV | None] = {}
     for name in names:
         value = sch.get_sblock(name)
-        if at is None or not sch.get_producers(value):
+        sources = [sch.get(block).name_hint for block in sch.get_producers(value)]
+        reached = [homes.get(source, at) for source in sources]
+        home = reached[0] if reached and all(loop is reached[0] for loop in reached) else None
+        if home is None:
             *outer, channels = sch.get_loops(value)
             _vectors(sch, channels, target)
-            parallel_rows(sch, outer)
-            continue
-        sch.reverse_compute_at(value, at, preserve_unit_loops=True)
-        if name.startswith("cond_"):
-            sch.set_scope(value, 0, "local")
-        _vectors(sch, _inner_loops(sch, value, at)[-1], target)
-    if at is not None:
-        pack_tail(sch, stages, at)
+            home = parallel_rows(sch, outer)
+        else:
+            sch.reverse_compute_at(value, home, preserve_unit_loops=True)
+            _vectors(sch, _inner_loops(sch, value, home)[-1], target)
+        homes[name] = home
+        if name.startswith("cond_") and home is not None:
+            placed[name] = home
+    pack_tail(sch, placed)
 
 
 def _vectors(sch: Schedule, channels: LoopRV, target) -> None:

@@ -1,8 +1,8 @@
 """Compare masks: M neighbouring predicates become one integer in one or two instructions.
 
 The description is the plain reduction ``mask += predicate[lane] << lane``; the implementation bit-casts a vector of M
-booleans to an M-bit integer, which LLVM lowers to a move from a mask register (AVX-512), ``movmskps``/``pmovmskb`` (AVX2)
-or its equivalent elsewhere. One spelling therefore serves every target.
+booleans to an M-bit integer, which LLVM lowers to a move from a mask register (AVX-512), ``movmskps``/``pmovmskb``
+(AVX2) or its equivalent elsewhere. One spelling therefore serves every target.
 """
 
 from tvm.s_tir import Schedule, TensorIntrin

@@ -16,7 +16,7 @@ def apply(sch: Schedule, target) -> str:
     for name in inner:
         _accumulate(sch, sch.get_sblock(name), target)
     at = _accumulate(sch, sch.get_sblock("acc"), target)
-    place_readers(sch, stages, stages.values, at, target)
+    place_readers(sch, stages.values, at, target)
     for name in [*inner, "acc"]:  # last: placing needs whole reductions
         _decompose(sch, sch.get_sblock(name))
     return f"reduce-{target.isa}"

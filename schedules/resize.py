@@ -4,7 +4,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
-from tvm_bnn.schedules.stages import Stages, _inner_loops, vectorize_channels
+from tvm_bnn.schedules.stages import Stages, _inner_loops, pack_tail, vectorize_channels
 
 
 def apply(sch: Schedule, target) -> str:
@@ -13,8 +13,6 @@ def apply(sch: Schedule, target) -> str:
     first, *others = stages.values
     value = sch.get_sblock(first)
     n, y, x, c = sch.get_loops(value)
-    if first.startswith("cond_"):
-        sch.set_scope(value, 0, "local")
     vectorize_channels(sch, c, target.lanes32)
     at = parallel_rows(sch, [n, y, x])
     vertical = sch.get_sblock("vertical")
@@ -27,5 +25,7 @@ def apply(sch: Schedule, target) -> str:
         parallel_rows(sch, outer)
     else:
         vectorize_channels(sch, _inner_loops(sch, vertical, rows)[-1], target.lanes32)
-    place_readers(sch, stages, others, at, target)
+    if first.startswith("cond_"):
+        pack_tail(sch, {first: at})
+    place_readers(sch, others, at, target)
     return f"resize-{target.isa}"

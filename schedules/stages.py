@@ -56,21 +56,25 @@ def vectorize_channels(sch: Schedule, loop: LoopRV, lanes: int) -> list[LoopRV]:
     return [loop]
 
 
-def pack_tail(sch: Schedule, stages: Stages, at: LoopRV, unroll: int = 64) -> None:
-    """Place every mask and word of bits under a loop, behind the predicates that are there already."""
-    # Everything is placed before any stage is decomposed: placing needs whole reductions.
-    for name in stages.starting("mask_", "bits_"):
-        block = sch.get_sblock(name)
-        sch.reverse_compute_at(block, at, preserve_unit_loops=True)
-        loops = _inner_loops(sch, block, at)
-        if name.startswith("mask_"):
-            sch.set_scope(block, 0, "local")
-            loops = loops[:-1]
-        for loop in loops:
-            if extent(sch, loop) <= unroll:
-                sch.unroll(loop)
-    for name in stages.starting("mask_"):
-        mask = sch.get_sblock(name)
+def pack_tail(sch: Schedule, at: dict[str, LoopRV], unroll: int = 64) -> None:
+    """Place the masks and words of each predicate under the loop where the predicate is.
+
+    at : predicate stage -> loop. Everything is placed before any stage is decomposed: placing needs whole reductions.
+    """
+    for cond, loop in at.items():
+        for name in (cond.replace("cond_", "mask_"), cond.replace("cond_", "bits_")):
+            block = sch.get_sblock(name)
+            sch.reverse_compute_at(block, loop, preserve_unit_loops=True)
+            loops = _inner_loops(sch, block, loop)
+            if name.startswith("mask_"):
+                sch.set_scope(block, 0, "local")
+                loops = loops[:-1]
+            for inner in loops:
+                if extent(sch, inner) <= unroll:
+                    sch.unroll(inner)
+    for cond in at:
+        sch.set_scope(sch.get_sblock(cond), 0, "local")
+        mask = sch.get_sblock(cond.replace("cond_", "mask_"))
         lane = sch.get_loops(mask)[-1]
         gather_mask(sch, mask, lane, extent(sch, lane))
 

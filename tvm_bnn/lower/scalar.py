@@ -31,7 +31,7 @@ def _affine(call, x, scale, shift):
 
 def _clip(call, x):
     low, high = (tirx.const(_number(bound), x.ty.dtype) for bound in call.args[1:])
-    return tirx.min(tirx.max(x, low), high)
+    return tirx.min(high, tirx.max(low, x))  # constants first: NaN passes
 
 
 def _astype(call, x):
@@ -79,7 +79,7 @@ SCALAR: dict[str, Callable] = {
     "relax.where": lambda call, c, a, b: tirx.Select(c, a, b),
     "relax.astype": _astype,
     "relax.clip": _clip,
-    "relax.nn.relu": lambda call, x: tirx.max(x, _zero(x)),
+    "relax.nn.relu": lambda call, x: tirx.max(_zero(x), x),
     "relax.nn.leakyrelu": _leaky,
     "relax.nn.silu": lambda call, x: arithmetic.mul(x, arithmetic.sigmoid(x)),
     "relax.abs": lambda call, x: tirx.abs(x),
