@@ -1,0 +1,204 @@
+"""`tvm_bnn.compile(...)`, the function, and `python -m tvm_bnn.compile`, the command.
+
+The two share a name: this module can be called, and a call is `compile_model`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+import types
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from tvm_bnn.artifact import SUFFIX
+from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
+from tvm_bnn.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    # loaded when there is something to compile: help and mistakes need none of it
+    import torch
+
+    from tvm_bnn.compiler import Compilation
+    from tvm_bnn.runtime import Artifact
+    from tvm_bnn.stages import Stages
+
+#: What is compiled when no model is named.
+SHIPPED = "tvm_bnn.examples.ding2024:demo"
+SHIPPED_NAME = "ding2024"
+SIGN_ZERO = ("plus", "minus", "exact")
+
+
+def compile_model(
+    model: torch.nn.Module | torch.export.ExportedProgram | str | os.PathLike[str],
+    example_inputs: Any = None,
+    target: str = "llvm",
+    threads: int | None = None,
+    sign_zero: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
+    dump_ir: str | os.PathLike[str] | None = None,
+) -> Artifact:
+    """Compile a PyTorch model into an artifact.
+
+    model : a torch.nn.Module (taken in eval mode), a torch.export.ExportedProgram, the path of a .pt2 file, or
+        "package.module:factory".
+    example_inputs : the arguments of one call, a tensor or a tuple of tensors; may be left out where the model knows
+        them: an exported program, a model with a method example_inputs().
+    target : "llvm" (this machine), "llvm -mcpu=cortex-a72", JSON, or a tag; see tvm_bnn.targets.
+    threads : how many threads the artifact uses; by default all CPUs of this machine, or of the board.
+    sign_zero : what torch.sign(0) of a real tensor becomes: "plus" (the default), "minus", or "exact" (0).
+    weights : a state_dict file to load into the model first.
+    name : of the network, in its manifest.
+    progress : shows the phases and keeps their times.
+    dump_ir : a folder that receives the module after each stage and pass.
+
+    Where the target runs here, the artifact is run on the example inputs, and its difference to PyTorch is in
+    manifest["check"].
+
+    Raises ModelError, InputError, TargetError, UnsupportedError or OutputError: all of them BnnError.
+    """
+    from tvm_bnn.stages import Stages
+
+    made = _compile(
+        model,
+        target,
+        example_inputs=example_inputs,
+        threads=threads,
+        sign_zero=sign_zero or "plus",
+        weights=weights,
+        name=name,
+        progress=progress or Progress(quiet=True),
+        stages=Stages(dump_ir),
+    )
+    for note in made.source.notes:
+        warnings.warn(note, stacklevel=2)
+    return made.artifact
+
+
+def _compile(
+    model: Any,
+    target: str,
+    *,
+    progress: Progress,
+    stages: Stages,
+    example_inputs: Any = None,
+    input_shape: Sequence[tuple[int, ...]] | None = None,
+    threads: int | None = None,
+    sign_zero: str = "plus",
+    weights: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+) -> Compilation:
+    from tvm_bnn.compiler import compile_source
+    from tvm_bnn.frontend.source import load_source
+    from tvm_bnn.targets import resolve
+
+    if sign_zero not in SIGN_ZERO:
+        raise InputError(f"found sign_zero={sign_zero!r}; accepted are {', '.join(SIGN_ZERO)}")
+    resolved = resolve(target, threads)
+    with progress.phase("export"):
+        source = load_source(model, example_inputs, weights, input_shape, name)
+    return compile_source(source, resolved, sign_zero, progress, stages)
+
+
+class _CallableModule(types.ModuleType):
+    """A module that is called as the function it is named after."""
+
+    __call__ = staticmethod(compile_model)
+
+
+sys.modules[__name__].__class__ = _CallableModule
+__signature__ = inspect.signature(compile_model)
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+@main_guard
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    options = _parser().parse_args(arguments)
+    for path in (options.output, options.json):
+        _check_folder(path)
+    with Progress() as progress:
+        with progress.phase("start"):
+            from tvm_bnn import summary
+            from tvm_bnn.frontend.source import parse_shapes
+            from tvm_bnn.stages import Stages
+        stages = Stages(options.dump_ir)
+        made = _compile(
+            options.model or SHIPPED,
+            options.target,
+            input_shape=parse_shapes(options.input_shape) if options.input_shape else None,
+            threads=options.threads,
+            sign_zero=options.sign_zero,
+            weights=options.weights,
+            name=None if options.model else SHIPPED_NAME,
+            progress=progress,
+            stages=stages,
+        )
+    output = Path(options.output or f"{made.source.name}-{made.target.name}{SUFFIX}")
+    made.artifact.save(output)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    if not options.model:
+        print(f"no MODEL was given: this is the shipped example network, {SHIPPED}")
+    if options.explain:
+        summary.print_rows(console, made)
+    if options.time_passes:
+        summary.print_passes(console, progress.seconds, stages.times)
+    summary.print_summary(console, made, output, progress.seconds, options.sign_zero)
+    if options.json:
+        summary.write_json(options.json, made, output, progress.seconds)
+    return 0
+
+
+def _check_folder(path: str | None) -> None:
+    """Refuse at the start what could not be written at the end."""
+    if path is None:
+        return
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {folder}; make it, or choose another")
+    if Path(path).is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; give the name of a file")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write {path}: the folder {folder} is not writable; choose another")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m tvm_bnn.compile",
+        description="Compile a PyTorch network with binary layers into one file of native code.",
+    )
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help=".pt2 file, or package.module:factory (default: the example network that comes with the package)",
+    )
+    parser.add_argument("--target", default="llvm", help='such as "llvm -mcpu=cortex-a72" (default: this machine)')
+    parser.add_argument("-o", "--output", metavar="OUT", help=f"file to write (default: ./MODEL-TARGET{SUFFIX})")
+    parser.add_argument("--weights", metavar="FILE", help="state_dict for the factory's model: .pt, .pth, .safetensors")
+    parser.add_argument(
+        "--input-shape", action="append", metavar="N,C,H,W", help="of each input (repeat, or separate by ;)"
+    )
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads that the artifact uses (default: all)")
+    parser.add_argument(
+        "--sign-zero", choices=SIGN_ZERO, default="plus", help="what torch.sign(0) becomes (default: plus)"
+    )
+    parser.add_argument("--explain", action="store_true", help="print a row per convolution, linear layer and matmul")
+    parser.add_argument("--json", metavar="FILE", help="write these rows and the totals")
+    parser.add_argument("--dump-ir", metavar="DIR", help="write the module after each stage and pass")
+    parser.add_argument("--time-passes", action="store_true", help="print what each phase and pass took")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""The driver: a source goes through the phases one after the other, and becomes an artifact."""
+
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tvm
+import tvm_ffi
+
+from tvm_bnn import artifact, errors, explain, linker
+from tvm_bnn.console import Progress
+from tvm_bnn.errors import UnsupportedError
+from tvm_bnn.frontend.importer import Imported, import_program
+from tvm_bnn.frontend.naming import name_by_node
+from tvm_bnn.frontend.source import Source, check_stateless, input_values, output_values
+from tvm_bnn.lower import lower
+from tvm_bnn.relay_passes.convert_binary import Decisions
+from tvm_bnn.relay_passes.pipeline import optimize
+from tvm_bnn.runtime import Artifact
+from tvm_bnn.schedules import schedule_module
+from tvm_bnn.stages import Stages
+from tvm_bnn.targets import Target
+
+#: What sign(0) of a real tensor becomes: a convention, or the third level that PyTorch gives it.
+SIGN_ZERO = ("plus", "minus", "exact")
+_LAYOUTS = {4: "NCHW"}
+
+# A pass is called from C++, and an error that crosses it keeps its type only where TVM knows the name.
+for _error in (*errors.BnnError.__subclasses__(), errors.BnnError, KeyboardInterrupt):
+    tvm_ffi.register_error(_error.__name__, _error)
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """An artifact and how it came about.
+
+    imported : the module as imported, its values named after the program's nodes.
+    optimized : the module behind the last graph pass: what the artifact computes, bit for bit.
+    decisions : a record per convolution, linear layer and matmul, and the layers where sign(0) was chosen.
+    """
+
+    artifact: Artifact
+    source: Source
+    target: Target
+    imported: Imported
+    optimized: tvm.IRModule
+    decisions: Decisions
+
+
+def compile_source(
+    source: Source,
+    target: Target,
+    sign_zero: str = "plus",
+    progress: Progress | None = None,
+    stages: Stages | None = None,
+) -> Compilation:
+    """Compile a source for a target.
+
+    sign_zero : one of SIGN_ZERO.
+
+    Raises UnsupportedError where the graph has something that there is no code for.
+    """
+    progress = progress or Progress(quiet=True)
+    stages = stages or Stages()
+    with progress.phase("import"), warnings.catch_warnings():
+        # of PyTorch's and TVM's own making
+        warnings.simplefilter("ignore")
+        imported = name_by_node(import_program(source.program), source.single)
+        check_stateless(imported.program, source.name)
+        stages.dump("import", imported.module)
+    with progress.phase("optimize") as detail, stages.watched(detail):
+        optimized, decisions = _optimized(imported.module, sign_zero)
+    with progress.phase("lower") as detail, stages.watched(detail):
+        lowered = lower(optimized, target)
+        stages.dump("lower", lowered.module)
+    with progress.phase("schedule") as detail, stages.watched(detail):
+        scheduled = schedule_module(lowered.module, lowered.family_of, target)
+        stages.dump("schedule", scheduled)
+    with progress.phase("build") as detail, stages.watched(detail):
+        executable = tvm.compile(scheduled, target=target.tvm())
+    with progress.phase("link"):
+        library = _linked(executable, target)
+    layers = explain.rows(decisions, optimized, lowered.kernel_of, scheduled)
+    made = Artifact(library, _manifest(source, target, layers))
+    if target.native:
+        with progress.phase("check"):
+            made.manifest["check"] = compare(source, made)
+    return Compilation(made, source, target, imported, optimized, decisions)
+
+
+def _optimized(module: tvm.IRModule, sign_zero: str) -> tuple[tvm.IRModule, Decisions]:
+    """The graph passes. "exact" holds as long as no sign of a real tensor would have to choose."""
+    decisions = Decisions()
+    optimized = optimize(module, decisions, "plus" if sign_zero == "exact" else sign_zero)
+    if sign_zero == "exact" and decisions.guessed_signs:
+        raise UnsupportedError(
+            f"sign(0) is exactly 0 in {', '.join(decisions.guessed_signs[:3])}"
+            f"{' and others' if len(decisions.guessed_signs) > 3 else ''}, and a sign of three levels cannot be "
+            "compiled yet; accepted are --sign-zero plus and minus, or write torch.where(x >= 0, 1., -1.) in the model"
+        )
+    return optimized, decisions
+
+
+def _linked(executable: Any, target: Target) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
+        path = Path(folder) / artifact.LIBRARY_NAME
+        executable.export_library(str(path), fcompile=linker.fcompile(target.triple))
+        return path.read_bytes()
+
+
+def _manifest(source: Source, target: Target, layers: list[explain.Row]) -> artifact.Manifest:
+    inputs: list[artifact.InputInfo] = []
+    for name, value in zip(source.program.graph_signature.user_inputs, input_values(source.program), strict=True):
+        row: artifact.InputInfo = {"name": str(name), "shape": list(value.shape), "dtype": _dtype(value)}
+        if value.dim() in _LAYOUTS:
+            row["layout"] = _LAYOUTS[value.dim()]
+        inputs.append(row)
+    outputs: list[artifact.OutputInfo] = [
+        {"shape": list(value.shape), "dtype": _dtype(value)} for value in output_values(source.program)
+    ]
+    return artifact.new_manifest(
+        source.name,
+        inputs,
+        outputs,
+        target.manifest(),
+        layers=layers,
+        preprocessing=source.preprocessing,
+        class_names=source.class_names,
+        palette=source.palette,
+    )
+
+
+def _dtype(value: torch.Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def compare(source: Source, made: Artifact) -> dict[str, Any]:
+    """The artifact beside PyTorch on the example inputs.
+
+    Per output: of whole numbers or bools ``agreement``, the share of equal elements; of floats ``max_abs`` and
+    ``max_rel``, the largest difference alone and over the largest magnitude in PyTorch's output.
+    """
+    results = made(*(value.numpy() for value in source.inputs))
+    results = results if isinstance(results, tuple) else (results,)
+    outputs = [
+        _difference(expected.numpy(), found) for expected, found in zip(source.expected, results, strict=True)
+    ]
+    return {"compared_with": f"PyTorch {torch.__version__}", "outputs": outputs}
+
+
+def _difference(expected: np.ndarray, found: np.ndarray) -> Mapping[str, float | int]:
+    if not np.issubdtype(expected.dtype, np.floating):
+        return {"elements": expected.size, "agreement": float(np.mean(expected == found)) if expected.size else 1.0}
+    difference = float(np.max(np.abs(expected.astype(np.float64) - found), initial=0.0))
+    magnitude = float(np.max(np.abs(expected), initial=0.0))
+    return {
+        "elements": expected.size,
+        "max_abs": difference,
+        "max_rel": difference / magnitude if magnitude else difference,
+    }

@@ -1,0 +1,107 @@
+"""What became of every layer: the rows of ``--explain``, their totals, and both as text and JSON."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tvm
+from rich.table import Table
+from tvm import relax
+
+from tvm_bnn.artifact import whole_file
+from tvm_bnn.relay_passes.convert_binary import Decisions, Layer
+from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, path_of
+from tvm_bnn.schedules.apply import RULE_ATTR
+
+Row = dict[str, Any]
+
+CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d", "conv2d_transpose"})
+#: The rule of what no schedule of ours serves.
+TVM_RULE = "tvm"
+_BINARY_OP = "bnn.bconv2d"
+
+
+def rows(
+    decisions: Decisions, optimized: tvm.IRModule, kernel_of: Mapping[str, str], scheduled: tvm.IRModule
+) -> list[Row]:
+    """One row per convolution, linear layer and matmul, in the order of the network.
+
+    kernel_of : value of the optimized module -> name of its kernel in the scheduled one.
+
+    A row has path (of the torch module), op, shape (of the operands), decision ("binary" or "float"), reason ("" for
+    a binary layer), rule (of its schedule; "tvm" where TVM compiles it, "" where nothing is left of it), and macs.
+    """
+    kernels = _LayerKernels(optimized, kernel_of)
+    rules = _rules(scheduled)
+    return [
+        {
+            "path": layer.path,
+            "op": layer.op,
+            "shape": layer.shape,
+            "decision": layer.decision,
+            "reason": layer.reason,
+            "rule": rules.get(kernel, TVM_RULE) if (kernel := kernels.of(layer)) else "",
+            "macs": layer.macs,
+        }
+        for layer in decisions.layers
+    ]
+
+
+class _LayerKernels:
+    """The kernel of each layer. A converted layer's own value may be folded away; its bconv2d bears its path."""
+
+    def __init__(self, optimized: tvm.IRModule, kernel_of: Mapping[str, str]) -> None:
+        self.kernel_of = kernel_of
+        self.binary: dict[str, list[str]] = {}
+        for binding in bindings_of(optimized["main"]):
+            if isinstance(binding.value, relax.Call) and op_name(binding.value) == _BINARY_OP:
+                self.binary.setdefault(path_of(binding.value), []).append(binding.var.name)
+
+    def of(self, layer: Layer) -> str:
+        """Name of the layer's kernel; to be asked once a layer, in order, since a shared module has several."""
+        waiting = self.binary.get(layer.path, []) if layer.decision == "binary" else []
+        value = (waiting.pop(0) if len(waiting) > 1 else waiting[0]) if waiting else layer.value
+        return self.kernel_of.get(value, "")
+
+
+def _rules(scheduled: tvm.IRModule) -> dict[str, str]:
+    return {
+        var.name_hint: str(function.attrs[RULE_ATTR])
+        for var, function in scheduled.functions_items()
+        if function.attrs and RULE_ATTR in function.attrs
+    }
+
+
+def totals(layers: Iterable[Row]) -> dict[str, Any]:
+    """Counts of layers, and the share of multiply-accumulates that is binary, over the rows of explain."""
+    layers = list(layers)
+    counts: dict[str, Any] = {}
+    for group, chosen in (
+        ("convolutions", [row for row in layers if row["op"] in CONVOLUTIONS]),
+        ("products", [row for row in layers if row["op"] not in CONVOLUTIONS]),
+    ):
+        for decision in ("binary", "float"):
+            counts[f"{group}_{decision}"] = sum(row["decision"] == decision for row in chosen)
+    macs = sum(row["macs"] for row in layers)
+    binary = sum(row["macs"] for row in layers if row["decision"] == "binary")
+    return {**counts, "macs": macs, "binary_macs": binary, "binary_share": binary / macs if macs else 0.0}
+
+
+def table(layers: Sequence[Row]) -> Table:
+    """The rows as a table for the screen."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("path", "op", "shape", "decision", "rule"):
+        shown.add_column(name, no_wrap=True)
+    shown.add_column("MACs", justify="right", no_wrap=True)
+    shown.add_column("reason", no_wrap=True)
+    for row in layers:
+        cells = [row["path"], row["op"], row["shape"], row["decision"], row["rule"], f"{row['macs']:,}", row["reason"]]
+        shown.add_row(*cells, style="" if row["decision"] == "binary" else "yellow")
+    return shown
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write what is known of a compilation as JSON, whole or not at all; raises OutputError."""
+    with whole_file(path) as file:
+        file.write(json.dumps(content, indent=1).encode() + b"\n")
