@@ -21,6 +21,7 @@ from tvm import relax
 
 from tvm_bnn.reference import evaluate_call
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
+from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.rewriter import DataflowRewriter, dtype_of, op_name, path_of, shape_of
 
 
@@ -51,9 +52,13 @@ _VIEWS = {
     "relax.reshape", "relax.permute_dims", "relax.expand_dims", "relax.squeeze", "relax.strided_slice",
     "relax.broadcast_to", "relax.flatten", "relax.take", "relax.tile", "relax.repeat",
 }  # fmt: skip
-#: Operators whose values are counts or products of counts, so that an exact zero is common.
+#: Operators whose values are counts, so that an exact zero is common.
 _DISCRETE = {"bnn.bconv2d"}
-_KEEPS_ZERO = {"relax.nn.relu", "relax.negative", "relax.abs", "relax.astype", "relax.nn.max_pool2d"} | _VIEWS
+_SUMS = {"relax.add", "relax.subtract"}
+_KEEPS_ZERO = _VIEWS | {
+    "relax.nn.relu", "relax.negative", "relax.abs", "relax.astype", "relax.nn.max_pool2d", "relax.multiply",
+    "relax.where", "relax.concat", "relax.split", "relax.nn.pad", "relax.clip", "relax.maximum", "relax.minimum",
+}  # fmt: skip
 
 
 class AlphabetAnalysis:
@@ -67,6 +72,15 @@ class AlphabetAnalysis:
         self._rewriter = rewriter
         self._known: dict[relax.Var, Alphabet] = {}
         self._emitted: dict[tuple[relax.Var, str], relax.Expr] = {}
+        self._rules: dict[str, Callable[[relax.Var, relax.Call], Alphabet]] = {
+            **dict.fromkeys(_UNARY, self._unary),
+            **dict.fromkeys(_BINARY, self._binary),
+            **dict.fromkeys(_VIEWS, self._view),
+            "relax.where": self._where,
+            "relax.sign": self._sign,
+            "relax.nn.max_pool2d": self._max_pool,
+            "relax.concat": self._concat,
+        }
         self.sign_zero = sign_zero
         self.guessed: list[str] = []
 
@@ -82,40 +96,24 @@ class AlphabetAnalysis:
         definition = self._rewriter.lookup(var)
         if definition is var:
             return Real("the input of the model is real-valued")
-        name = op_name(definition)
         if isinstance(definition, relax.TupleGetItem):
-            return self._split(definition)
-        if name == "relax.where":
-            return self._where(definition)
-        if name == "relax.sign":
-            return self._sign(definition)
-        if name == "relax.astype" and dtype_of(definition.args[0]) == "bool":
-            return TwoLevel(0.0, 1.0, lambda: definition.args[0])
-        if name in _UNARY and len(definition.args) >= 1:
-            return self._mapped(definition, 0)
-        if name in _BINARY:
-            return self._binary(definition)
-        if name in _VIEWS or _is_nearest(definition):
-            return self._view(definition)
-        if name == "relax.nn.max_pool2d":
-            return self._max_pool(definition)
-        if name == "relax.concat":
-            return self._concat(definition)
-        return Real(f"{_where_from(definition)} is real-valued")
+            return self._split(var, definition)
+        rule = self._view if is_nearest(definition) else self._rules.get(op_name(definition))
+        return rule(var, definition) if rule else Real(f"{_where_from(definition)} is real-valued")
 
     def _emit(self, key: relax.Var, what: str, make: Callable[[], relax.Expr], like: relax.Call) -> relax.Expr:
         if (key, what) not in self._emitted:
             self._emitted[key, what] = self._rewriter.emit(make(), span=like.span)
         return self._emitted[key, what]
 
-    def _where(self, call: relax.Call) -> Alphabet:
+    def _where(self, _var: relax.Var, call: relax.Call) -> Alphabet:
         condition, high, low = call.args
         levels = [_scalar(self._rewriter.lookup(level)) for level in (low, high)]
         if levels[0] is None or levels[1] is None or shape_of(condition) != shape_of(call):
             return Real(f"{_where_from(call)} chooses between values that are not two constants")
         return TwoLevel(levels[0], levels[1], lambda: condition)
 
-    def _sign(self, call: relax.Call) -> Alphabet:
+    def _sign(self, _var: relax.Var, call: relax.Call) -> Alphabet:
         data = call.args[0]
         inner = self.of(data)
         if isinstance(inner, TwoLevel):
@@ -134,20 +132,31 @@ class AlphabetAnalysis:
 
         return TwoLevel(-1.0, 1.0, lambda: self._emit(data, f"sign {self.sign_zero}", bits, call))
 
-    def _zero_is_common(self, expr: relax.Expr) -> bool:
+    def _is_discrete(self, expr: relax.Expr) -> bool:
+        """Whether values lie on a coarse grid, so that sums of them cancel exactly."""
         definition = self._rewriter.lookup(expr)
         name = op_name(definition)
         if name in _DISCRETE or isinstance(self.of(expr), TwoLevel):
             return True
-        if name == "bnn.affine":  # a scale alone keeps zeros; a shift moves them
-            return not np.any(value_of(definition.args[2])) and self._zero_is_common(definition.args[0])
-        if name == "relax.nn.relu":
+        if name == "bnn.affine":  # a scale alone keeps the grid through 0; a shift moves it
+            return not np.any(value_of(definition.args[2])) and self._is_discrete(definition.args[0])
+        if name in _SUMS:
+            return all(self._is_discrete(operand) for operand in definition.args)
+        return _keeps_zero(definition) and any(self._is_discrete(operand) for operand in _operands(definition))
+
+    def _zero_is_common(self, expr: relax.Expr) -> bool:
+        """Whether an exact zero is no rare accident: on a grid, or written by relu, a mask or a padding."""
+        definition, alphabet = self._rewriter.lookup(expr), self.of(expr)
+        if isinstance(alphabet, TwoLevel):
+            return 0.0 in (alphabet.low, alphabet.high)
+        if self._is_discrete(expr) or _writes_zero(definition):
             return True
-        if name == "relax.multiply":
-            return any(self._zero_is_common(a) for a in definition.args if not is_constant(a))
-        if name in _KEEPS_ZERO or _is_nearest(definition):
-            return self._zero_is_common(definition.args[0])
-        return False
+        return _keeps_zero(definition) and any(self._zero_is_common(operand) for operand in _operands(definition))
+
+    def _unary(self, _var: relax.Var, call: relax.Call) -> Alphabet:
+        if op_name(call) == "relax.astype" and dtype_of(call.args[0]) == "bool":
+            return TwoLevel(0.0, 1.0, lambda: call.args[0])
+        return self._mapped(call, 0)
 
     def _mapped(self, call: relax.Call, position: int) -> Alphabet:
         inner = self.of(call.args[position])
@@ -160,10 +169,12 @@ class AlphabetAnalysis:
             result = np.asarray(evaluate_call(call, arguments))
             if result.size != 1 and np.ptp(result) != 0:
                 return Real(f"{_where_from(call)} gives each channel its own levels")
+            if not np.all(np.isfinite(result)):
+                return Real(f"{_where_from(call)} turns a level into {result.flat[0]}")
             levels.append(float(result.flat[0]))
         return replace(inner, low=levels[0], high=levels[1])
 
-    def _binary(self, call: relax.Call) -> Alphabet:
+    def _binary(self, _var: relax.Var, call: relax.Call) -> Alphabet:
         constant = [is_constant(a) for a in call.args]
         if not any(constant):
             return Real(f"{_where_from(call)} combines two tensors, so more than two values are possible")
@@ -172,7 +183,7 @@ class AlphabetAnalysis:
             return Real(f"{_where_from(call)} broadcasts its operand")
         return self._mapped(call, position)
 
-    def _view(self, call: relax.Call) -> Alphabet:
+    def _view(self, var: relax.Var, call: relax.Call) -> Alphabet:
         inner = self.of(call.args[0])
         if isinstance(inner, Real):
             return inner
@@ -180,15 +191,15 @@ class AlphabetAnalysis:
         def moved() -> relax.Expr:
             return relax.Call(call.op, [inner.bits(), *call.args[1:]], call.attrs, call.ty_args, call.span)
 
-        return replace(inner, bits=lambda: self._emit(call.args[0], f"view {call}", moved, call))
+        return replace(inner, bits=lambda: self._emit(var, "bits", moved, call))
 
-    def _max_pool(self, call: relax.Call) -> Alphabet:
+    def _max_pool(self, var: relax.Var, call: relax.Call) -> Alphabet:
         inner = self.of(call.args[0])
         if isinstance(inner, TwoLevel) and inner.high < inner.low:
             return Real(f"{_where_from(call)} pools a tensor whose larger level is the False one")
-        return self._view(call)
+        return self._view(var, call)
 
-    def _concat(self, call: relax.Call) -> Alphabet:
+    def _concat(self, var: relax.Var, call: relax.Call) -> Alphabet:
         fields = list(call.args[0].fields) if isinstance(call.args[0], relax.Tuple) else []
         parts = [self.of(field) for field in fields]
         for part in parts:
@@ -201,9 +212,9 @@ class AlphabetAnalysis:
         def joined() -> relax.Expr:
             return relax.op.concat([part.bits() for part in known], int(call.attrs.axis))
 
-        return replace(known[0], bits=lambda: self._emit(fields[0], f"concat {call}", joined, call))
+        return replace(known[0], bits=lambda: self._emit(var, "bits", joined, call))
 
-    def _split(self, item: relax.TupleGetItem) -> Alphabet:
+    def _split(self, var: relax.Var, item: relax.TupleGetItem) -> Alphabet:
         split = self._rewriter.lookup(item.tuple_value)
         if op_name(split) != "relax.split":
             return Real(f"{_where_from(split)} is real-valued")
@@ -215,14 +226,37 @@ class AlphabetAnalysis:
             return relax.Call(split.op, [inner.bits()], split.attrs, split.ty_args, split.span)
 
         def piece() -> relax.Expr:
-            parts = self._emit(split.args[0], f"split {split.attrs}", pieces, split)
+            parts = self._emit(item.tuple_value, "bits", pieces, split)
             return relax.TupleGetItem(parts, item.index)
 
-        return replace(inner, bits=lambda: self._emit(split.args[0], f"{split.attrs}[{item.index}]", piece, split))
+        return replace(inner, bits=lambda: self._emit(var, "bits", piece, split))
 
 
-def _is_nearest(expr: relax.Expr) -> bool:
-    return op_name(expr) == "relax.image.resize2d" and str(expr.attrs.method) == "nearest_neighbor"
+def _operands(expr: relax.Expr) -> list[relax.Expr]:
+    """The variable tensors that an expression reads, tuples opened; the condition of a where is none of them."""
+    if isinstance(expr, relax.TupleGetItem):
+        return [expr.tuple_value]
+    arguments = expr.args[1:] if op_name(expr) == "relax.where" else expr.args
+    opened = [field for a in arguments for field in (a.fields if isinstance(a, relax.Tuple) else [a])]
+    return [operand for operand in opened if isinstance(operand, relax.Var)]
+
+
+def _keeps_zero(expr: relax.Expr) -> bool:
+    return isinstance(expr, relax.TupleGetItem) or op_name(expr) in _KEEPS_ZERO or is_nearest(expr)
+
+
+def _writes_zero(expr: relax.Expr) -> bool:
+    """Whether an operator puts exact zeros where its operands had none."""
+    name = op_name(expr)
+    if name == "relax.nn.relu":
+        return True
+    if name == "relax.nn.pad":
+        return float(expr.attrs.pad_value) == 0.0
+    if name == "relax.clip":
+        return any(float(bound.value) == 0.0 for bound in expr.args[1:])
+    if name in ("relax.maximum", "relax.minimum", "relax.where"):
+        return any(is_constant(a) and not np.all(value_of(a)) for a in expr.args[-2:])
+    return False
 
 
 def _scalar(expr: relax.Expr) -> float | None:

@@ -1,16 +1,17 @@
 """Convert: a convolution or linear layer with two two-level operands becomes ``bnn.bconv2d``.
 
 Derivation. Write the activation as ``x = m + d*s`` with ``s`` in {-1, +1} (``d = (high - low)/2``,
-``m = (high + low)/2``) and the weight of filter o as ``w = alpha[o] * v`` with ``v`` in {-1, +1}. Over the taps of a window
+``m = (high + low)/2``) and the weight of filter o as ``w = alpha[o] * v`` with ``v`` in {-1, +1}. Over the taps of
+a window
 
     sum x*w  =  d * alpha[o] * sum s*v  +  m * alpha[o] * sum v .
 
-The first sum is ``bconv2d``, an integer. The second is a constant per filter, and, where the padding value is not one of
-the two levels, per border class (which taps fall outside depends only on the row and the column). Padding with a level
-is exact as ``s = +-1``; any other padding p is ``s = 0`` there plus ``p * alpha * (sum of v over the padded taps)``.
+The first sum is ``bconv2d``, an integer. The second is a constant per filter, and, where zero padding is not one of the
+two levels, per border class (which taps fall outside depends only on the row and the column). Padding with a level is
+exact as ``s = +-1``; a tap padded with zero is ``s = 0`` and has no part in the second sum.
 
-Declines, with the reason in the layer's record, where an operand is not two-level or a filter has more than one
-magnitude.
+Declines, with the reason in the layer's record, where an operand is not two-level, a filter has more than one
+magnitude, or the padding is neither zero nor a level.
 """
 
 from dataclasses import dataclass, field, replace
@@ -99,7 +100,8 @@ class _Converter(DataflowRewriter):
     def _conv2d(self, call: relax.Call, name: str) -> relax.Expr | None:
         layer = self._record(call, name, "conv2d", _macs(call))
         attrs = call.attrs
-        geometry = ops.BConv2DAttrs(_ints(attrs.strides), _ints(attrs.padding), _ints(attrs.dilation), int(attrs.groups))
+        pairs = _ints(attrs.strides), _ints(attrs.padding), _ints(attrs.dilation)
+        geometry = ops.BConv2DAttrs(*pairs, groups=int(attrs.groups))
         data, geometry, pad = self._absorb_pad(call.args[0], geometry)
         operands = self._operands(data, call.args[1], layer)
         if operands is None:
@@ -122,7 +124,8 @@ class _Converter(DataflowRewriter):
         if any(before_after[:4]) or min(before_after) < 0:
             return data, geometry, 0.0
         top, bottom, left, right = before_after[4:]
-        return pad.args[0], replace(geometry, padding=(top, left, bottom, right)), float(pad.attrs.pad_value)
+        value = float(np.float32(float(pad.attrs.pad_value)))
+        return pad.args[0], replace(geometry, padding=(top, left, bottom, right)), value
 
     def _matmul(self, call: relax.Call, name: str) -> relax.Expr | None:
         data, weight = call.args

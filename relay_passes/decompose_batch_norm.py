@@ -2,7 +2,7 @@
 
 ``(x - mean) / sqrt(var + eps) * gamma + beta  ==  x * a + b`` with
 ``a = gamma / sqrt(var + eps)`` and ``b = beta - mean * a``, both computed in float64 and rounded once. Declines where a
-parameter is not constant (training graphs).
+parameter is not constant, and where the statistics are measured on the input (training graphs).
 """
 
 import numpy as np
@@ -16,7 +16,9 @@ from tvm_bnn.relay_passes.rewriter import DataflowRewriter, op_name, run_rewrite
 
 class _Decomposer(DataflowRewriter):
     def rewrite(self, call: relax.Call, name: str) -> relax.Expr | None:
-        if op_name(call) != "relax.nn.batch_norm" or not all(is_constant(p) for p in call.args[1:]):
+        if op_name(call) != "relax.nn.batch_norm" or call.attrs.training:
+            return None
+        if not all(is_constant(parameter) for parameter in call.args[1:]):
             return None
         data = call.args[0]
         gamma, beta, mean, variance = (value_of(p).astype(np.float64) for p in call.args[1:])

@@ -1,7 +1,7 @@
 """Fold: chains of affine maps with constant coefficients become one.
 
-``affine(affine(x, a, b), c, d)  ==  affine(x, a*c, b*c + d)`` and the same for ``* c``, ``/ c``, ``+ d``, ``- d`` behind
-an affine map; products are taken in float64 and rounded once. Declines where the inner map has other readers (it
+``affine(affine(x, a, b), c, d)  ==  affine(x, a*c, b*c + d)`` and the same for ``* c``, ``/ c``, ``+ d``, ``- d``
+behind an affine map; products are taken in float64 and rounded once. Declines where the inner map has other readers (it
 would be computed twice) and where neither of the pair is a ``bnn.affine``: the rounding of a lone addition or
 multiplication of real values is kept, since a sign behind it may rest on it.
 """

@@ -32,7 +32,7 @@ def _argument(expr: relax.Expr):
 def _foldable(expr: relax.Expr) -> bool:
     if isinstance(expr, relax.Tuple):
         return all(_foldable(field) for field in expr.fields)
-    return is_constant(expr) or isinstance(expr, relax.ShapeExpr)
+    return is_constant(expr) or isinstance(expr, relax.ShapeExpr | tvm.tirx.IntImm | tvm.tirx.FloatImm)
 
 
 class _Folder(DataflowRewriter):

@@ -19,9 +19,8 @@ def is_nearest(expr: relax.Expr) -> bool:
 
 
 def _is_flat(expr: relax.Expr) -> bool:
-    """Whether a value is the same for all pixels of a plane."""
-    shape = shape_of(expr)
-    return len(shape) < 2 or (shape[-1] == 1 and shape[-2] == 1)
+    """Whether an operand is the same for all pixels of a plane: a literal, or extents of 1."""
+    return not isinstance(expr.ty, relax.TensorType) or all(extent == 1 for extent in shape_of(expr)[-2:])
 
 
 class _Hoister(DataflowRewriter):
@@ -30,7 +29,8 @@ class _Hoister(DataflowRewriter):
             return None
         definitions = [self.lookup(argument) for argument in call.args]
         resizes = [d for d in definitions if is_nearest(d)]
-        if not resizes or any(not is_nearest(d) and not _is_flat(a) for d, a in zip(definitions, call.args, strict=True)):
+        others = [a for d, a in zip(definitions, call.args, strict=True) if not is_nearest(d)]
+        if not resizes or not all(_is_flat(other) for other in others):
             return None
         first = resizes[0]
         if any(not _same_resize(first, other) for other in resizes) or shape_of(first) != shape_of(call):

@@ -1,12 +1,13 @@
 """Fuse: cut the graph into regions, each of which becomes one kernel.
 
 A region is at most one *anchor* (convolution, pooling, reduction, resize ...) and elementwise members behind it that
-share its shape. An elementwise operator joins the *latest* region among those that its operands come from. That keeps the
-graph of regions free of cycles without any search: number regions by creation; a member's operands all come from its own
-region or from lower numbers, so region g only ever reads regions below g.
+share its shape. An elementwise operator joins the *latest* region among those that its operands come from. That keeps
+the graph of regions free of cycles without any search: number regions by creation; a member's operands all come from
+its own region or from lower numbers, so region g only ever reads regions below g.
 
 *Views* (reshape, slice, concat, nearest resize, ...) belong to no region: whoever reads a view computes where its
-elements lie. A value is an output of its region when another region, or the caller, reads it, directly or through views.
+elements lie. A value is an output of its region when another region, or the caller, reads it, directly or through
+views.
 """
 
 from dataclasses import dataclass, field
@@ -31,13 +32,18 @@ def is_view(expr: relax.Expr) -> bool:
 
 @dataclass
 class Region:
-    """One kernel-to-be: anchor (None for a purely elementwise region), members in order, outputs in order."""
+    """One kernel-to-be: anchor (None for a purely elementwise region), members in order, outputs in order.
+
+    absorbed : a linear resize that only the anchor reads, an argmax over the channels: full-resolution logits are then
+    never stored. Such a region takes no members.
+    """
 
     index: int
     shape: tuple[int, ...]
     anchor: relax.Var | None = None
     members: list[relax.Var] = field(default_factory=list)
     outputs: list[relax.Var] = field(default_factory=list)
+    absorbed: relax.Var | None = None
 
 
 @dataclass
@@ -62,6 +68,26 @@ def operands(expr: relax.Expr) -> list[relax.Var]:
     return []
 
 
+def absorbed_resizes(function: relax.Function) -> set[relax.Var]:
+    """Linear resizes of at most 64 channels whose one reader is an argmax over the channels."""
+    readers: dict[relax.Var, list[relax.Expr]] = {}
+    found = set()
+    for binding in bindings_of(function):
+        for operand in operands(binding.value):
+            readers.setdefault(operand, []).append(binding.value)
+    for result in operands(function.body.body):
+        readers.setdefault(result, []).append(result)
+    for binding in bindings_of(function):
+        value = binding.value
+        if op_name(value) != "relax.image.resize2d" or str(value.attrs.method) != "linear":
+            continue
+        reader, *others = readers.get(binding.var, [None])
+        over_channels = op_name(reader) == "relax.argmax" and int(reader.attrs.axis) == 1 and not reader.attrs.keepdims
+        if over_channels and not others and 4 < shape_of(value)[1] <= 64:
+            found.add(binding.var)
+    return found
+
+
 class _Partitioner:
     def __init__(self, function: relax.Function) -> None:
         self.function = function
@@ -69,17 +95,20 @@ class _Partitioner:
         self.regions: list[Region] = []
         self.region_of: dict[relax.Var, Region] = {}
         self.depends: dict[relax.Var, int] = {param: -1 for param in function.params}
+        self.absorbed = absorbed_resizes(function)
 
     def run(self) -> Partition:
         for binding in bindings_of(self.function):
             var, value = binding.var, binding.value
             self.definition[var] = value
-            if isinstance(value, relax.Var) or not isinstance(value, relax.Call) or is_view(value):
+            passed_on = not isinstance(value, relax.Call) or is_view(value) or var in self.absorbed
+            if passed_on:
                 self.depends[var] = max((self.depends[operand] for operand in operands(value)), default=-1)
             elif op_name(value) in ELEMENTWISE:
                 self._place(var, value)
             else:
                 self._new_region(var, anchor=var)
+                self.regions[-1].absorbed = next((o for o in operands(value) if o in self.absorbed), None)
         self._find_outputs()
         return Partition(self.regions, self.definition, self.region_of)
 
@@ -89,7 +118,7 @@ class _Partitioner:
         direct = [o for o in operands(value) if self.depends[o] == latest]
         if (
             region is None
-            or isinstance(region.anchor, relax.Var) and not isinstance(region.anchor.ty, relax.TensorType)
+            or (region.anchor is not None and not isinstance(region.anchor.ty, relax.TensorType))
             or region.shape != shape_of(var)
             or any(self.region_of.get(operand) is not region for operand in direct)
         ):

@@ -40,13 +40,15 @@ class DataflowRewriter:
     """Rebuild ``main`` binding by binding; a pass overrides ``rewrite``.
 
     ``definition[var]`` is the expression that a new variable is bound to. Names and spans of values survive, so that
-    a value can be followed from the imported graph to the last one.
+    a value can be followed from the imported graph to the last one; what a pass emits on the way to a value is named
+    after it, and never takes the name of another.
     """
 
     def __init__(self) -> None:
         self.builder = relax.BlockBuilder()
         self.definition: dict[relax.Var, relax.Expr] = {}
         self._new: dict[relax.Var, relax.Expr] = {}
+        self._result_name = ""
 
     def rewrite(self, call: relax.Call, name: str) -> relax.Expr | None:
         """The replacement of a call whose arguments are already new; None keeps it."""
@@ -58,7 +60,7 @@ class DataflowRewriter:
             return expr
         if span is not None and isinstance(expr, relax.Call) and expr.span is None:
             expr = relax.Call(expr.op, expr.args, expr.attrs, expr.ty_args, span)
-        var = self.builder.emit(expr, name)
+        var = self.builder.emit(expr, name or f"{self._result_name}_part")
         self.definition[var] = expr
         return var
 
@@ -88,6 +90,7 @@ class DataflowRewriter:
         """Called once inside the new function, before the first binding."""
 
     def _rewrite_value(self, value: relax.Expr, name: str) -> relax.Expr:
+        self._result_name = name
         if isinstance(value, relax.TupleGetItem):
             source = self._substitute(value.tuple_value)
             bound = self.lookup(source)

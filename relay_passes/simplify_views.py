@@ -39,8 +39,8 @@ class _Simplifier(DataflowRewriter):
         if kind in ("relax.reshape", "relax.broadcast_to") or is_nearest(call):
             return call.args[0] if shape_of(call.args[0]) == shape_of(call) else None
         if kind == "relax.permute_dims" and call.attrs.axes is not None:
-            axes = [int(a) for a in call.attrs.axes]
-            return call.args[0] if axes == sorted(axes) else None
+            rank = len(shape_of(call))
+            return call.args[0] if [int(a) % rank for a in call.attrs.axes] == list(range(rank)) else None
         return None
 
     def _split(self, call: relax.Call) -> relax.Expr | None:
@@ -60,13 +60,13 @@ class _Simplifier(DataflowRewriter):
         source = self.lookup(call.args[0])
         if op_name(source) != "relax.concat" or call.attrs.axis is None:
             return None
-        rank, joined = len(shape_of(call.args[0])), int(source.attrs.axis)
+        rank = len(shape_of(call.args[0]))
+        joined = int(source.attrs.axis) % rank
         axes = {int(a) % rank for a in call.attrs.axis}
         if joined in axes:
             return None
-        parts = [
-            self.emit(relax.Call(call.op, [field], call.attrs, call.ty_args, call.span)) for field in source.args[0].fields
-        ]
+        reduced = (relax.Call(call.op, [f], call.attrs, call.ty_args, call.span) for f in source.args[0].fields)
+        parts = [self.emit(part) for part in reduced]
         position = joined if call.attrs.keepdims else joined - sum(a < joined for a in axes)
         return relax.op.concat(parts, position)
 

@@ -17,6 +17,7 @@ RULES: dict[str, Callable[..., str]] = {
     "reduce": reduce.apply,
     "plane_sum": reduce.apply,
     "resize": resize.apply,
+    "fixed": lambda sch, target: f"fixed-{target.isa}",  # written out loop by loop where it is defined
 }
 
 

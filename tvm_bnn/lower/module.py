@@ -13,6 +13,7 @@ import tvm_ffi
 from tvm import relax, tirx
 
 from tvm_bnn.lower.anchors import builder_of
+from tvm_bnn.lower.argmax_resize import argmax_of_resize
 from tvm_bnn.lower.kernel import Kernel, KernelBuilder
 from tvm_bnn.lower.layout import Layout, choose_layout, stored_dtype, stored_shape
 from tvm_bnn.lower.reader import Reader
@@ -61,6 +62,9 @@ class _Lowering:
     def _region(self, region: Region) -> None:
         if region.anchor is not None:
             call = self.partition.definition[region.anchor]
+            if region.absorbed is not None:
+                self._argmax_of_resize(region, call)
+                return
             if builder_of(call) is None:
                 self._foreign(region, call)
                 return
@@ -72,6 +76,14 @@ class _Lowering:
         name = self.kernel_of.get(region.outputs[0].name, "") if region.outputs else ""
         for var in ([region.anchor] if region.anchor is not None else []) + region.members:
             self.kernel_of.setdefault(var.name, name)
+
+    def _argmax_of_resize(self, region: Region, call: relax.Call) -> None:
+        resize = self.partition.definition[region.absorbed]
+        data = resize.args[0]
+        if self.layout_of.get(data) is not Layout.MAP:
+            self._store(data, Layout.MAP)
+        self.layout_of[region.anchor] = Layout.PLAIN
+        self._emit(argmax_of_resize(region.anchor, call, resize))
 
     def _foreign(self, region: Region, call: relax.Call) -> None:
         """An operator that TVM lowers: plain tensors in, plain tensors out."""
