@@ -55,7 +55,7 @@ class DataflowRewriter:
         raise NotImplementedError
 
     def emit(self, expr: relax.Expr, name: str = "", span: tvm.ir.Span | None = None) -> relax.Expr:
-        """Bind expr to a new variable (constants and variables stay themselves)."""
+        """Bind expr, a call of bound values, to a new variable (constants and variables stay themselves)."""
         if isinstance(expr, relax.Var | tvm.ir.GenericConst | relax.Tuple | relax.ShapeExpr):
             return expr
         if span is not None and isinstance(expr, relax.Call) and expr.span is None:
