@@ -8,7 +8,7 @@ ELEMENTWISE = frozenset(
     "relax.equal relax.not_equal relax.less relax.less_equal relax.greater relax.greater_equal "
     "relax.logical_and relax.logical_or relax.logical_xor relax.logical_not "
     "relax.bitwise_and relax.bitwise_or relax.bitwise_xor relax.bitwise_not "
-    "relax.where relax.astype relax.clip relax.nn.relu relax.nn.leakyrelu relax.nn.prelu relax.nn.silu relax.nn.gelu "
+    "relax.where relax.astype relax.clip relax.nn.relu relax.nn.leakyrelu relax.nn.silu relax.nn.gelu "
     "relax.abs relax.negative relax.sign relax.round relax.floor relax.ceil relax.sqrt relax.rsqrt relax.square "
     "relax.exp relax.log relax.sigmoid relax.tanh relax.erf".split()
 )

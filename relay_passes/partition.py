@@ -10,6 +10,7 @@ elements lie. A value is an output of its region when another region, or the cal
 views.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tvm import relax
@@ -89,8 +90,9 @@ def absorbed_resizes(function: relax.Function) -> set[relax.Var]:
 
 
 class _Partitioner:
-    def __init__(self, function: relax.Function) -> None:
+    def __init__(self, function: relax.Function, takes_members: Callable[[relax.Call], bool]) -> None:
         self.function = function
+        self.takes_members = takes_members
         self.definition: dict[relax.Var, relax.Expr] = {}
         self.regions: list[Region] = []
         self.region_of: dict[relax.Var, Region] = {}
@@ -118,7 +120,7 @@ class _Partitioner:
         direct = [o for o in operands(value) if self.depends[o] == latest]
         if (
             region is None
-            or (region.anchor is not None and not isinstance(region.anchor.ty, relax.TensorType))
+            or (region.anchor is not None and not self.takes_members(self.definition[region.anchor]))
             or region.shape != shape_of(var)
             or any(self.region_of.get(operand) is not region for operand in direct)
         ):
@@ -157,6 +159,9 @@ class _Partitioner:
             region.outputs = [var for var in everything if var in wanted]
 
 
-def partition(function: relax.Function) -> Partition:
-    """Cut a straight-line function into regions."""
-    return _Partitioner(function).run()
+def partition(function: relax.Function, takes_members: Callable[[relax.Call], bool] = lambda call: True) -> Partition:
+    """Cut a straight-line function into regions.
+
+    takes_members : whether elementwise operators may join the region of an anchor.
+    """
+    return _Partitioner(function, takes_members).run()

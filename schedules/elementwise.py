@@ -1,7 +1,7 @@
 """Kernels without an anchor: chains of elementwise operators, layout copies and packing."""
 
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import LoopRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from tvm_bnn.schedules.stages import Stages, _inner_loops, extent, pack_tail, vectorize_channels
 
@@ -40,17 +40,25 @@ def place_readers(sch: Schedule, names: list[str], at: LoopRV | None, target) ->
         sources = [sch.get(block).name_hint for block in sch.get_producers(value)]
         reached = [homes.get(source, at) for source in sources]
         home = reached[0] if reached and all(loop is reached[0] for loop in reached) else None
-        if home is None:
+        if home is not None and _placed_under(sch, value, home):
+            _vectors(sch, _inner_loops(sch, value, home)[-1], target)
+        else:
             *outer, channels = sch.get_loops(value)
             _vectors(sch, channels, target)
             home = parallel_rows(sch, outer)
-        else:
-            sch.reverse_compute_at(value, home, preserve_unit_loops=True)
-            _vectors(sch, _inner_loops(sch, value, home)[-1], target)
         homes[name] = home
         if name.startswith("cond_") and home is not None:
             placed[name] = home
     pack_tail(sch, placed)
+
+
+def _placed_under(sch: Schedule, value: SBlockRV, loop: LoopRV) -> bool:
+    """Move a value under a loop of what it reads; False where it does not read element for element."""
+    try:
+        sch.reverse_compute_at(value, loop, preserve_unit_loops=True)
+    except (ScheduleError, ValueError):  # clamped or permuted reads
+        return False
+    return True
 
 
 def _vectors(sch: Schedule, channels: LoopRV, target) -> None:

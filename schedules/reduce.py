@@ -12,7 +12,7 @@ _REDUCTION = 2  # tvm.tirx.IterVar.CommReduce
 def apply(sch: Schedule, target) -> str:
     """Schedule a kernel of the "reduce" or "plane_sum" family in place; returns the name of the rule."""
     stages = Stages.of(sch)
-    inner = [name for name in stages.names if name in ("rows", "peak", "powers")]
+    inner = [name for name in stages.names if name.startswith(("rows", "peak", "powers"))]
     for name in inner:
         _accumulate(sch, sch.get_sblock(name), target)
     at = _accumulate(sch, sch.get_sblock("acc"), target)

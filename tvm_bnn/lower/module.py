@@ -37,7 +37,7 @@ class Lowered:
 class _Lowering:
     def __init__(self, module: tvm.IRModule, target) -> None:
         self.function = module["main"]
-        self.partition: Partition = partition(self.function)
+        self.partition: Partition = partition(self.function, lambda call: builder_of(call) is not None)
         self.layout_of: dict[relax.Var, Layout] = dict.fromkeys(self.function.params, Layout.PLAIN)
         self.target = target
         self.builder = relax.BlockBuilder()

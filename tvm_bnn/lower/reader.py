@@ -143,23 +143,23 @@ class Reader:
             value = value.astype(np.uint8)
         stored, position = _constant_layout(value, index)
         loaded = self.array(stored, "constant")(*position)
-        return loaded != tirx.const(0, "uint8") if dtype == "bool" else loaded
+        return tirx.NE(loaded, tirx.const(0, "uint8")) if dtype == "bool" else loaded
 
     def _load(self, var: relax.Var, index: Index) -> object:
         shape, layout = shape_of(var), self.layout_of[var]
         index = tuple(i if extent > 1 else _zero() for i, extent in zip(index, shape, strict=True))
         tensor = self.stored(var)
         if layout is Layout.PLAIN:
-            return tensor(*(self._inside(i, e) if a == 1 else i for a, (i, e) in enumerate(zip(index, shape, strict=True))))
+            return tensor(*(self.inside(i, e) if a == 1 else i for a, (i, e) in enumerate(zip(index, shape, strict=True))))
         held = padded_channels(shape[1]) if layout is Layout.MAP else words(shape[1]) * WORD
-        channel, pixel = self._inside(index[1], held), (index[0], *index[2:])
+        channel, pixel = self.inside(index[1], held), (index[0], *index[2:])
         if layout is Layout.MAP:
             return tensor(*pixel, channel)
         word = tensor(*pixel, tirx.floordiv(channel, WORD))
         bit = tirx.floormod(channel, WORD).astype("uint32")
-        return ((word >> bit) & tirx.const(1, "uint32")) != tirx.const(0, "uint32")
+        return tirx.NE((word >> bit) & tirx.const(1, "uint32"), tirx.const(0, "uint32"))
 
-    def _inside(self, index, extent: int):
+    def inside(self, index, extent: int):
         """A channel index clamped to what is stored, unless it provably stays there.
 
         Kernels compute padded channels too; theirs may read any value, but only inside the tensor.

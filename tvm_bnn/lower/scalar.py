@@ -1,5 +1,6 @@
 """The scalar expression of each elementwise operator, in the arithmetic that the reference evaluator defines."""
 
+import math
 from collections.abc import Callable
 
 from tvm import relax, tirx
@@ -36,7 +37,7 @@ def _clip(call, x):
 
 def _astype(call, x):
     dtype = dtype_of(call)
-    return x != _zero(x) if dtype == "bool" and str(x.ty.dtype) != "bool" else x.astype(dtype)
+    return tirx.NE(x, _zero(x)) if dtype == "bool" and str(x.ty.dtype) != "bool" else x.astype(dtype)
 
 
 def _sign(call, x):
@@ -49,9 +50,28 @@ def _leaky(call, x):
 
 
 def _power(call, x, y):
-    if isinstance(y, tirx.FloatImm) and y.value == 2.0:
-        return x * x
-    raise UnsupportedError(f"{path_of(call) or 'the model'}: a power other than 2; write it with multiplications")
+    exponent = float(y.value) if isinstance(y, tirx.FloatImm) else None
+    one = tirx.const(1.0, str(x.ty.dtype))
+    powers = {
+        1.0: lambda: x,
+        2.0: lambda: arithmetic.mul(x, x),
+        3.0: lambda: arithmetic.mul(arithmetic.mul(x, x), x),
+        4.0: lambda: arithmetic.mul(arithmetic.mul(x, x), arithmetic.mul(x, x)),
+        0.5: lambda: tirx.sqrt(x),
+        -0.5: lambda: one / tirx.sqrt(x),
+        -1.0: lambda: one / x,
+    }
+    if exponent not in powers:
+        found = "a variable power" if exponent is None else f"the power {exponent:g}"
+        raise UnsupportedError(
+            f"{path_of(call) or 'the model'}: {found}; 1, 2, 3, 4, 0.5, -0.5 and -1 are accepted: write it with exp and log"
+        )
+    return powers[exponent]()
+
+
+def _gelu(call, x):
+    half = arithmetic.mul(x, tirx.const(0.5, "float32"))
+    return arithmetic.fma(half, arithmetic.erf(arithmetic.mul(x, tirx.const(math.sqrt(0.5), "float32"))), half)
 
 
 #: Relax operator -> function of (call, operands at one index).
@@ -82,6 +102,11 @@ SCALAR: dict[str, Callable] = {
     "relax.nn.relu": lambda call, x: tirx.max(_zero(x), x),
     "relax.nn.leakyrelu": _leaky,
     "relax.nn.silu": lambda call, x: arithmetic.mul(x, arithmetic.sigmoid(x)),
+    "relax.nn.gelu": _gelu,
+    "relax.bitwise_and": lambda call, a, b: a & b,
+    "relax.bitwise_or": lambda call, a, b: a | b,
+    "relax.bitwise_xor": lambda call, a, b: a ^ b,
+    "relax.bitwise_not": lambda call, a: ~a,
     "relax.abs": lambda call, x: tirx.abs(x),
     "relax.negative": lambda call, x: -x,
     "relax.sign": _sign,
@@ -90,7 +115,7 @@ SCALAR: dict[str, Callable] = {
     "relax.ceil": lambda call, x: tirx.ceil(x),
     "relax.sqrt": lambda call, x: tirx.sqrt(x),
     "relax.rsqrt": lambda call, x: tirx.const(1.0, x.ty.dtype) / tirx.sqrt(x),
-    "relax.square": lambda call, x: x * x,
+    "relax.square": lambda call, x: _multiply(call, x, x),
     "relax.exp": lambda call, x: arithmetic.exp(x),
     "relax.log": lambda call, x: arithmetic.log(x),
     "relax.sigmoid": lambda call, x: arithmetic.sigmoid(x),

@@ -251,7 +251,7 @@ def conv2d_transpose(reader: Reader, call: relax.Call, target) -> Anchor:
         row, column = y - reach_y + top, x - reach_x + left
         inside = tirx.all(
             row >= 0, row < (height - 1) * sy + 1, column >= 0, column < (width - 1) * sx + 1,
-            tirx.floormod(row, sy).equal(0), tirx.floormod(column, sx).equal(0),
+            tirx.EQ(tirx.floormod(row, sy), 0), tirx.EQ(tirx.floormod(column, sx), 0),
         )  # fmt: skip
         value = reader.element(data, (n, c, tirx.floordiv(row, sy), tirx.floordiv(column, sx)))
         return tirx.if_then_else(inside, value, tirx.const(0.0, "float32"))

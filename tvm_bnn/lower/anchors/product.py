@@ -3,7 +3,7 @@
 from tvm import relax, te
 
 from tvm_bnn.lower.anchors import Anchor
-from tvm_bnn.lower.anchors.reduction import _last_channels
+from tvm_bnn.lower.anchors.reduction import last_channels
 from tvm_bnn.lower.reader import Reader, broadcast_index
 from tvm_bnn.relay_passes.rewriter import shape_of
 
@@ -22,5 +22,5 @@ def matmul(reader: Reader, call: relax.Call, target) -> Anchor:
         right_index = (*broadcast_index(batch, right_shape[:-2]), k.var, *columns)
         return te.sum(reader.element(left, left_index) * reader.element(right, right_index), axis=k)
 
-    acc = _last_channels(reader, shape_of(call), accumulate, "acc")
+    acc = last_channels(reader, shape_of(call), accumulate, "acc")
     return Anchor(lambda i: acc(*i), "reduce")

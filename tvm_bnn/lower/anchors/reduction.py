@@ -32,19 +32,18 @@ def _axes(call: relax.Call, rank: int) -> list[int]:
     return sorted(int(a) % rank for a in axes)
 
 
-def _stage_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of an accumulator stage: logical order, with the channel axis of rank 2 and 4 padded."""
-    return (shape[0], padded_channels(shape[1]), *shape[2:]) if len(shape) in (2, 4) else shape
+def last_channels(reader: Reader, shape: tuple[int, ...], element, name: str, padded: bool = True):
+    """A stage indexed logically but stored channels-last, so that its last axis is the vector axis.
 
-
-def _last_channels(reader: Reader, shape: tuple[int, ...], element, name: str):
-    """A stage indexed logically but stored channels-last, padded, so that its last axis is the vector axis."""
+    padded : whether ``element`` may be asked for channels behind the last one. Only then is the channel axis padded;
+    otherwise readers of padded channels are sent to the last one.
+    """
     if len(shape) not in (2, 4):
         stage = reader.compute(shape or (1,), lambda *i: element(*(i if shape else ())), name)
         return lambda *index: stage(*(index or (0,)))
-    stored = (shape[0], *shape[2:], padded_channels(shape[1]))
+    stored = (shape[0], *shape[2:], padded_channels(shape[1]) if padded else shape[1])
     stage = reader.compute(stored, lambda n, *i: element(n, i[-1], *i[:-1]), name)
-    return lambda n, c, *pixel: stage(n, *pixel, c)
+    return lambda n, c, *pixel: stage(n, *pixel, reader.inside(c, stored[-1]))
 
 
 def reduce(reader: Reader, call: relax.Call, target) -> Anchor:
@@ -60,21 +59,35 @@ def reduce(reader: Reader, call: relax.Call, target) -> Anchor:
             lambda i: total(i[0], i[1]) / count if kind == "relax.mean" else total(i[0], i[1]), "plane_sum"
         )
     reducer = {"relax.mean": te.sum, "relax.sum": te.sum, "relax.max": te.max, "relax.min": te.min}[kind]
-    over = {axis: reader.reduce_axis(shape[axis], f"k{axis}") for axis in axes}
+    value = lambda index: reader.element(data, index)  # noqa: E731
+    left = list(range(len(shape)))
+    for axis in reversed(axes):  # one axis at a time, the last first: the defined order of a sum
+        value = _reduce_axis(reader, value, shape, left, axis, reducer, last=axis == axes[0])
+        left.remove(axis)
+
+    def element(index):
+        kept = tuple(index[a] for a in left) if keep else tuple(index)
+        return value(kept) / count if kind == "relax.mean" else value(kept)
+
+    return Anchor(element, "reduce")
+
+
+def _reduce_axis(reader: Reader, value, shape: tuple[int, ...], left: list[int], axis: int, reducer, last: bool):
+    """A stage that reduces one axis of ``value`` (a function of the indices of the axes in left)."""
+    position = left.index(axis)
+    rest = tuple(shape[a] for a in left if a != axis)
+    k = reader.reduce_axis(shape[axis], "k")
 
     def accumulate(*index):
-        position, taken = [], iter(index)
-        for axis in range(len(shape)):
-            if axis in over:
-                position.append(over[axis].var)
-                if keep:
-                    next(taken)
-            else:
-                position.append(next(taken))
-        return reducer(reader.element(data, tuple(position)), axis=list(over.values()))
+        return reducer(value((*index[:position], k.var, *index[position:])), axis=k)
 
-    acc = _last_channels(reader, result, accumulate, "acc")
-    return Anchor(lambda i: acc(*i) / count if kind == "relax.mean" else acc(*i), "reduce")
+    if not last:
+        stage = reader.compute(rest, accumulate, f"rows_{axis}")
+        return lambda index: stage(*index)
+    kept = [a for a in left if a != axis]
+    are_channels = len(kept) > 1 and kept[1] == 1
+    channels_last = last_channels(reader, rest, accumulate, "acc", padded=are_channels)
+    return lambda index: channels_last(*index)
 
 
 def argmax(reader: Reader, call: relax.Call, target) -> Anchor:
