@@ -1,0 +1,94 @@
+"""The command: what it refuses, what it shows and what it writes; measuring is replaced by given figures."""
+
+import json
+import re
+
+import pytest
+
+from tvm_bnn.report import __main__ as command
+from tvm_bnn.report import machine, networks
+from tvm_bnn.report.machine import MB, Limits
+from tvm_bnn.report.networks import OURS
+from tvm_bnn.report.timing import Timing
+from tvm_bnn.targets import available_cpus
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """What was asked to be measured; one peer is present, one missing, and one row is too noisy."""
+    asked = {}
+
+    def measure(chosen, limits, peers, rounds, progress):
+        asked.update(names=[network.name for network in chosen], threads=list(limits), rounds=rounds)
+        rows = []
+        for number, network in enumerate(chosen):
+            slow = (90.0, 100.0, 110.0) if number == 0 else (50.0, 100.0, 150.0)
+            timings = {OURS: Timing((0.025,) * 3), "pytorch-eager": Timing(tuple(each / 1e3 for each in slow))}
+            agreement = {OURS: 1.0, "pytorch-eager": 0.5 if number else 1.0}
+            rows += [networks._row(network.name, limit, 0.02, timings, agreement) for limit in limits.values()]
+        return rows
+
+    monkeypatch.setattr(machine, "measure", lambda threads: Limits(threads, 1.25e12, 5.9e10, None, {MB: 8e10}))
+    monkeypatch.setattr(networks, "measure", measure)
+    absent = {"openvino-fp32": "openvino not installed; try pip install 'tvm_bnn[peers]'"}
+    monkeypatch.setattr(networks, "present", lambda: ([], absent))
+    return asked
+
+
+def run(capsys, *arguments):
+    code = command.main([str(each) for each in arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_json_holds_rows_machine_and_missing_peers(measured, tmp_path, capsys):
+    path = tmp_path / "report.json"
+    code, said, errors = run(capsys, "networks", "--json", path, "--threads", 1, "--rounds", 7)
+    assert (code, errors) == (0, "")
+    assert said.endswith(f"written to {path}\n")
+    content = json.loads(path.read_text())
+    assert list(tmp_path.iterdir()) == [path]
+    assert measured == {"names": [each.name for each in networks.NETWORKS], "threads": [1], "rounds": 7}
+    assert [row["name"] for row in content["rows"]] == measured["names"]
+    for row in content["rows"]:
+        assert {"suite", "name", "threads", "ours_ms", "limit_ms", "ceiling_fraction", "peers", "spread"} <= set(row)
+    limits = content["machine"]["limits"]["1"]
+    assert (limits["binary_macs_per_s"], limits["copy_bytes_per_s"]) == (1.25e12, {"1": 8e10})
+    assert {"tvm_bnn", "apache-tvm", "torch"} <= set(content["machine"]["versions"])
+    assert list(content["missing"]) == ["openvino-fp32"]
+
+
+def test_table_shows_ratios_and_says_why_one_is_refused(measured, capsys):
+    code, said, _ = run(capsys, "networks", "--rows", "bench-3x3*", "--threads", 1)
+    assert code == 0
+    assert measured["names"] == ["bench-3x3-512x1024", "bench-3x3-256x512"]
+    quiet, noisy = (line for line in said.splitlines() if re.match(r"\W+bench-3x3", line) and "ratio to" not in line)
+    assert "25.0" in quiet and "20.0" in quiet and "80%" in quiet and "100.0 (4.00x)" in quiet and "10%" in quiet
+    assert "100.0 (no ratio)" in noisy and "50%" in noisy
+    assert "bench-3x3-256x512, 1 threads: no ratio to pytorch-eager, since times spread by 50%" in said
+    assert "bench-3x3-256x512, 1 threads: pytorch-eager agrees with PyTorch in 50.00% of the pixels only" in said
+    assert "left out: openvino-fp32: openvino not installed" in said
+    assert "1.250" in said and "59.0" in said  # the machine
+
+
+def test_rows_are_chosen_by_pattern_in_the_order_of_the_suite():
+    known = networks.NETWORKS
+    assert command.select(None, known) == list(known)
+    chosen = command.select(["*256x512", "bench-3x3-512x1024"], known)
+    assert [each.name for each in chosen] == ["bench-3x3-512x1024", "bench-3x3-256x512", "bench-7x7-256x512"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["networks", "--rows", "bench*", "nonsense"], r"found no row 'nonsense'; the rows are bench-3x3-512x1024, "),
+        (["networks", "--threads", str(available_cpus() + 1)], r"found --threads \d+; from 1 to \d+ \(the CPUs here\)"),
+        (["networks", "--threads", "0"], r"a whole number from 1 up is needed"),
+        (["networks", "--json", "no/such/folder/out.json"], r"cannot write no/such/folder/out.json"),
+        (["speed"], r"invalid choice: 'speed'.*networks"),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_is_measured(measured, arguments, message, capsys):
+    code, said, errors = run(capsys, *arguments)
+    assert (code, said, measured) == (2, "", {})
+    assert re.search(message, errors) and errors.startswith("error: ") and errors.count("\n") == 1

@@ -1,0 +1,73 @@
+"""Interleaving, medians and refused ratios, by a clock that only the competitors move."""
+
+import pytest
+
+from tvm_bnn.report.timing import Timing, interleave, ratio, ratio_text
+
+
+class FakeTime:
+    """A clock that the competitors advance, and a record of who ran when."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.events = []
+
+    def clock(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.events.append("pause")
+        self.now += seconds
+
+    def competitor(self, name, *durations):
+        """Takes the given seconds, one after the other; the last one again and again."""
+        left = list(durations)
+
+        def run():
+            self.events.append(name)
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return run
+
+
+def test_competitors_take_turns_after_a_pause_each():
+    fake = FakeTime()
+    competitors = {name: fake.competitor(name, 1.0) for name in "ABC"}
+    interleave(competitors, 2, warm_up=1, clock=fake.clock, sleep=fake.sleep)
+    assert fake.events == ["pause", "A", "pause", "B", "pause", "C"] * 3
+
+
+def test_warm_up_and_pauses_do_not_count():
+    fake = FakeTime()
+    competitors = {"slow start": fake.competitor("slow start", 9.0, 7.0, 1.0, 2.0, 3.0), "steady": lambda: None}
+    found = interleave(competitors, 3, warm_up=2, pause=0.5, clock=fake.clock, sleep=fake.sleep)
+    assert found["slow start"].samples == pytest.approx((1.0, 2.0, 3.0))
+    assert found["steady"].samples == (0.0, 0.0, 0.0)
+
+
+def test_no_rounds_are_refused():
+    with pytest.raises(ValueError, match="rounds is 0; at least 1"):
+        interleave({"A": lambda: None}, 0)
+
+
+def test_median_and_spread():
+    timing = Timing((4.0, 1.0, 2.0, 3.0, 100.0))
+    # sorted 1 2 3 4 100: quartiles 2 and 4
+    assert timing.median == 3.0
+    assert timing.spread == pytest.approx(2 / 3)
+    assert Timing((5.0,)).spread == 0.0
+
+
+def test_one_outlier_does_not_forbid_a_ratio():
+    steady, disturbed = Timing((2.0,) * 9), Timing((1.0,) * 8 + (50.0,))
+    assert ratio(steady, disturbed) == 2.0
+    assert ratio_text(steady, disturbed) == "2.00x"
+
+
+@pytest.mark.parametrize("wide_first", [True, False])
+def test_a_wide_spread_on_either_side_forbids_the_ratio(wide_first):
+    wide, narrow = Timing((1.0, 1.1, 1.3, 1.5, 1.6)), Timing((2.0,) * 5)
+    pair = (wide, narrow) if wide_first else (narrow, wide)
+    assert ratio(*pair) is None
+    assert ratio_text(*pair) == "no ratio (spread 31%)"
+    assert ratio(*pair, limit=0.5) == (0.65 if wide_first else pytest.approx(2 / 1.3))

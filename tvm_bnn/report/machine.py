@@ -1,0 +1,143 @@
+"""What this machine can do at best, measured: arithmetic ceilings and copy bandwidth per number of threads."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+
+from tvm_bnn.report import ceilings
+from tvm_bnn.report.ceilings import Ceiling
+from tvm_bnn.targets import Target, available_cpus, host
+
+MB = 1 << 20
+#: Sizes, in MB, of the array whose copying is timed.
+COPY_SIZES = (1, 4, 16, 64, 256)
+#: Calls of one kernel, of which the fastest counts: short ones and many, so that some fall between disturbances.
+CALLS = 40
+STEPS = 150_000
+COPIED_PER_SIZE = 1024 * MB
+_SHARE_ALL_CPUS = -3  # see tvm_bnn.runtime
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a number of threads can do at best.
+
+    binary, fp32, int8 : multiply-accumulates per second; int8 is None where no instruction was found for it.
+    copy : size of the copied array in bytes -> bytes read plus written per second.
+    """
+
+    threads: int
+    binary: float
+    fp32: float
+    int8: float | None
+    copy: Mapping[int, float]
+
+    def bandwidth(self, size: float) -> float:
+        """Bytes read plus written per second for a tensor of `size` bytes.
+
+        Between measured sizes the logarithm of the size decides; outside of them the nearest one holds.
+        """
+        sizes = sorted(self.copy)
+        if size <= sizes[0] or size >= sizes[-1]:
+            return self.copy[sizes[0] if size <= sizes[0] else sizes[-1]]
+        above = bisect.bisect_right(sizes, size)
+        low, high = sizes[above - 1], sizes[above]
+        share = math.log(size / low) / math.log(high / low)
+        return self.copy[low] * (1 - share) + self.copy[high] * share
+
+    def json(self) -> dict[str, Any]:
+        """Plain data; copy sizes in MB."""
+        return {
+            "binary_macs_per_s": self.binary,
+            "fp32_macs_per_s": self.fp32,
+            "int8_macs_per_s": self.int8,
+            "copy_bytes_per_s": {f"{size / MB:g}": rate for size, rate in sorted(self.copy.items())},
+        }
+
+
+def measure(threads: int, *, calls: int = CALLS, steps: int = STEPS, copy_sizes: Sequence[int] = COPY_SIZES) -> Limits:
+    """Measure this machine with so many threads; takes some 5 seconds.
+
+    calls, steps : calls of every kernel, and the length of its loop.
+    copy_sizes : in MB.
+    """
+    target = host(threads)
+
+    def run() -> Limits:
+        cpus = [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
+        tvm.get_global_func("runtime.config_threadpool")(_SHARE_ALL_CPUS, threads, cpus)
+        return Limits(
+            threads,
+            _highest(ceilings.binary(target, threads, steps), target, calls) or 0.0,
+            _highest(ceilings.fp32(target, threads, steps), target, calls) or 0.0,
+            _highest(ceilings.int8(target, threads, steps), target, calls),
+            {size * MB: _copy_rate(size * MB, threads, target, calls) for size in copy_sizes},
+        )
+
+    # TVM keeps a pool per Python thread: one of our own leaves the pool of whoever calls as it is
+    with ThreadPoolExecutor(1) as own_thread:
+        return own_thread.submit(run).result()
+
+
+def _highest(kernels: Iterable[Ceiling], target: Target, calls: int) -> float | None:
+    """Multiply-accumulates per second of the fastest; None of none."""
+    rates = []
+    for kernel in kernels:
+        run = ceilings.build(kernel.func, target)
+        # ones are finite in every dtype, and stay so: 1 * 1 + 1, ...
+        seed = tvm.runtime.tensor(np.ones(kernel.shape, kernel.dtype))
+        rates.append(kernel.macs / _fastest(run, (seed, tvm.runtime.empty(kernel.shape, kernel.dtype)), calls))
+    return max(rates, default=None)
+
+
+def _copy_rate(size: int, threads: int, target: Target, calls: int) -> float:
+    grain = threads * ceilings.COPY_LANES
+    count = size // 4 // grain * grain
+    run = ceilings.build(ceilings.copy(count, threads), target)
+    arrays = [tvm.runtime.tensor(np.ones(count, np.float32)) for _ in range(2)]
+    return 2 * 4 * count / _fastest(run, arrays, max(2, min(calls, COPIED_PER_SIZE // size)))
+
+
+def _fastest(run: Callable[..., Any], arguments: Sequence[Any], calls: int) -> float:
+    """Seconds of the fastest call, after one to warm up."""
+    run(*arguments)
+    best = math.inf
+    for _ in range(calls):
+        start = time.perf_counter()
+        run(*arguments)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def describe(limits: Iterable[Limits]) -> dict[str, Any]:
+    """The machine as plain data, with its limits by number of threads."""
+    return {
+        "cpu": cpu_name(),
+        "cpus": available_cpus(),
+        "target": host().name,
+        "system": platform.platform(),
+        "limits": {str(each.threads): each.json() for each in limits},
+    }
+
+
+def cpu_name() -> str:
+    """The processor's own name, or its architecture where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    return found.group(1).strip() if found else platform.machine()

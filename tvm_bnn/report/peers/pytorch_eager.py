@@ -1,0 +1,26 @@
+"""PyTorch, operator by operator, in float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from tvm_bnn.report.peers.peer import FloatNetwork, Peer, Run
+
+
+def prepare(network: FloatNetwork, threads: int) -> Run:
+    """The module as it is; the number of threads holds for the whole process, and is set for every run."""
+
+    def run() -> np.ndarray:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                return network.module(*network.inputs).numpy()
+        finally:
+            torch.set_num_threads(before)
+
+    return run
+
+
+PEER = Peer("pytorch-eager", ("torch",), prepare)

@@ -1,0 +1,79 @@
+"""What the report shows on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from tvm_bnn.report.networks import OURS, Row
+from tvm_bnn.report.timing import MAX_SPREAD
+
+TERA, GIGA = 1e12, 1e9
+#: Share of pixels below which a competitor is said to compute something else.
+SAME = 0.99
+
+
+def machine(described: Mapping[str, Any]) -> Table:
+    """The limits of this machine, one row per number of threads; see `tvm_bnn.report.machine.describe`."""
+    rows = described["limits"]
+    sizes = list(next(iter(rows.values()))["copy_bytes_per_s"])
+    table = Table(
+        title=f"{described['cpu']} ({described['target']}), {described['cpus']} CPUs: limits", title_justify="left"
+    )
+    heads = ["threads", "binary Tmac/s", "fp32 Gmac/s", "int8 Gmac/s", *(f"copy {size} MB GB/s" for size in sizes)]
+    for head in heads:
+        table.add_column(head, justify="right")
+    for threads, row in rows.items():
+        table.add_row(
+            threads,
+            f"{row['binary_macs_per_s'] / TERA:.3f}",
+            f"{row['fp32_macs_per_s'] / GIGA:.1f}",
+            "-" if row["int8_macs_per_s"] is None else f"{row['int8_macs_per_s'] / GIGA:.0f}",
+            *(f"{row['copy_bytes_per_s'][size] / GIGA:.0f}" for size in sizes),
+        )
+    return table
+
+
+def rows(measured: Sequence[Row], peers: Sequence[str]) -> Table:
+    """One line per row: milliseconds, the share of the limit, and each peer with how many times ours is faster."""
+    table = Table(title="medians in ms; in brackets: how many times tvm_bnn is faster", title_justify="left")
+    for head in ("row", "threads", OURS, "limit", "of limit", *peers, "spread"):
+        table.add_column(head, justify="left" if head == "row" else "right")
+    for row in measured:
+        table.add_row(
+            row["name"],
+            str(row["threads"]),
+            f"{row['ours_ms']:.1f}",
+            f"{row['limit_ms']:.1f}",
+            f"{row['ceiling_fraction']:.0%}",
+            *(_peer(row, peer) for peer in peers),
+            f"{row['spread']:.0%}",
+        )
+    return table
+
+
+def _peer(row: Row, peer: str) -> str:
+    if peer not in row["peers"]:
+        return "-"
+    ratio = row["ratios"][peer]
+    return f"{row['peers'][peer]:.1f} ({'no ratio' if ratio is None else f'{ratio:.2f}x'})"
+
+
+def notes(measured: Sequence[Row], missing: Mapping[str, str]) -> list[str]:
+    """What a reader must know beside the table: missing peers, refused ratios, other results."""
+    found = [f"left out: {name}: {reason}" for name, reason in missing.items()]
+    for row in measured:
+        where = f"{row['name']}, {row['threads']} threads"
+        refused = [name for name, ratio in row["ratios"].items() if ratio is None]
+        if refused:
+            found.append(
+                f"{where}: no ratio to {', '.join(refused)}, since times spread by "
+                f"{row['spread']:.0%} (interquartile range over median; at most {MAX_SPREAD:.0%} is accepted): "
+                "run it again on a quieter machine"
+            )
+        for name, share in row["agreement"].items():
+            if share < SAME:
+                found.append(f"{where}: {name} agrees with PyTorch in {share:.2%} of the pixels only")
+    return found
