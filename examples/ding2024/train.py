@@ -1,0 +1,293 @@
+"""Train the network, or its float twin, on a folder in the layout of the KITTI road benchmark (see road_folder.py).
+
+    python -m tvm_bnn.examples.ding2024.train DATA OUT/twin.safetensors --variant twin
+    python -m tvm_bnn.examples.ding2024.train DATA OUT/k3.safetensors --branches 3 --init OUT/twin.safetensors
+
+Two stages, as in Bi-Real Net and ReActNet: first the activations are binary and the weights real, then both are
+binary. Half of the pixels' work is saved by starting small: stage one, and a first part of stage two, see the images
+at half their size, the rest at full size. (The twin has the same two stages of sizes, with nothing binary.)
+A run that was stopped continues from its last saved step: the batches, their augmentation and the learning rate follow
+from the seed and the number of the step alone.
+"""
+
+import argparse
+import json
+import os
+import re
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from tvm_bnn.errors import BnnError, InputError
+from tvm_bnn.examples.ding2024.accuracy import evaluate
+from tvm_bnn.examples.ding2024.config import DEMO
+from tvm_bnn.examples.ding2024.model import Ding2024
+from tvm_bnn.examples.ding2024.road_folder import IGNORED, RoadFolder
+from tvm_bnn.examples.ding2024.twin import float_twin
+from tvm_bnn.examples.ding2024.weights import load_compact, save_compact
+from tvm_bnn.nn import BinaryConv2d
+
+WARM_UP = 20
+CACHED = 2000  # decoded images that are kept
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does; two runs of one plan on the same data give the same network.
+
+    variant : "twin" or "binary". branches : K. steps : optimiser steps of the two stages. grow : share of stage two
+    that still sees half-size images. rates : highest learning rate of each stage. size : (H, W) of full images.
+    init : float twin to start from, for a binary network.
+    """
+
+    variant: str = "binary"
+    branches: int = 1
+    steps: tuple[int, int] = (600, 600)
+    grow: float = 0.3
+    rates: tuple[float, float] = (2e-3, 1e-3)
+    batch: int = 8
+    seed: int = 0
+    size: tuple[int, int] = DEMO.input_size
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("twin", "binary"):
+            raise ValueError(f"variant is {self.variant!r}; accepted: twin, binary")
+
+    @property
+    def total(self) -> int:
+        return sum(self.steps)
+
+    def stage(self, step: int) -> int:
+        return 0 if step < self.steps[0] else 1
+
+    def half(self, step: int) -> bool:
+        return step < self.steps[0] + self.grow * self.steps[1]
+
+    def rate(self, step: int) -> float:
+        """Warm-up, then half a cosine down to 0, in each stage."""
+        stage = self.stage(step)
+        inside = step - stage * self.steps[0]
+        cosine = 0.5 + 0.5 * np.cos(np.pi * inside / self.steps[stage])
+        return self.rates[stage] * float(cosine) * min(1.0, (inside + 1) / WARM_UP)
+
+
+def _real_weights(model: nn.Module) -> None:
+    """Stage one: every binary convolution becomes a float one of the same parameters."""
+    for name, child in model.named_children():
+        if isinstance(child, BinaryConv2d):
+            geometry = (child.kernel_size, child.stride, child.padding, child.dilation, child.groups)
+            conv = nn.Conv2d(child.in_channels, child.out_channels, *geometry, bias=child.bias is not None)
+            conv.weight, conv.bias = child.weight, child.bias
+            setattr(model, name, conv)
+        else:
+            _real_weights(child)
+
+
+def start_from_twin(model: Ding2024, twin: Ding2024) -> None:
+    """Copy what the twin has too; each branch begins as the twin's one with noise on it, else all would stay equal."""
+    source, target = twin.state_dict(), model.state_dict()
+    for name, value in target.items():
+        origin = re.sub(r"((?:upsample\.branches|branches\.blocks)\.)\d+\.", r"\g<1>0.", name)
+        if origin in source and source[origin].shape == value.shape:
+            value.copy_(source[origin])
+            if origin != name and value.dim() == 4:
+                value.add_(torch.randn_like(value) * 0.5 * value.std())
+
+
+def fresh(plan: Plan, classes: int) -> Ding2024:
+    """The untrained network of a plan; it gives logits."""
+    config = replace(DEMO, branches=plan.branches, classes=classes, input_size=plan.size, argmax=False)
+    torch.manual_seed(plan.seed)
+    if plan.variant == "twin":
+        model = float_twin(config)
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d):
+                module.reset_parameters()
+        return model
+    model = Ding2024(config)
+    if plan.init is not None:
+        start_from_twin(model, load_compact(Path(plan.init)))
+    return model
+
+
+class Batches:
+    """The batch of each step, from the plan's seed: images with random flips and lights, and their classes."""
+
+    def __init__(self, plan: Plan, folder: RoadFolder, model: Ding2024):
+        self.plan, self.folder = plan, folder
+        self.mean, self.std = (torch.tensor(model.preprocessing[k]).reshape(1, 3, 1, 1) for k in ("mean", "std"))
+        self.scale = model.preprocessing["scale"]
+        self.read = lru_cache(maxsize=CACHED)(self._read)
+        self.order = lru_cache(maxsize=2)(self._order)
+
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, truth = self.folder.image(index), self.folder.truth(index)
+        height, width = self.plan.size
+        if image.shape[:2] != self.plan.size:
+            image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+            truth = np.asarray(Image.fromarray(truth).resize((width, height), Image.Resampling.NEAREST))
+        return image, truth
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.plan.seed, epoch]).permutation(len(self.folder))
+
+    def _indices(self, step: int) -> list[int]:
+        """Positions step * batch and following in an endless row of shuffled epochs."""
+        count, first = len(self.folder), step * self.plan.batch
+        return [int(self.order(place // count)[place % count]) for place in range(first, first + self.plan.batch)]
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """float32 [batch, 3, H, W] and int64 [batch, H, W]"""
+        rng = np.random.default_rng([self.plan.seed, step, 1])
+        images, truths = [], []
+        for index in self._indices(step):
+            image, truth = self.read(index)
+            if rng.random() < 0.5:
+                image, truth = image[:, ::-1], truth[:, ::-1]
+            brightness, contrast = rng.uniform(0.75, 1.25), rng.uniform(0.8, 1.2)
+            tinted = torch.from_numpy(image.copy()).permute(2, 0, 1).float() * (brightness * contrast)
+            images.append((tinted + 128 * (1 - contrast)).clamp(0, 255))
+            truths.append(torch.from_numpy(truth.copy()).long())
+        x, y = torch.stack(images), torch.stack(truths)
+        if self.plan.half(step):
+            x, y = F.avg_pool2d(x, 2), y[:, ::2, ::2]
+        x = (x * self.scale - self.mean) / self.std
+        return x.contiguous(memory_format=torch.channels_last), y.contiguous()
+
+
+class Run:
+    """One training run and its file of progress, `state`."""
+
+    def __init__(self, plan: Plan, folder: RoadFolder, state: Path):
+        self.plan, self.state = plan, state
+        self.model = fresh(plan, folder.classes)
+        self.batches = Batches(plan, folder, self.model)
+        self.step, self.seconds = 0, 0.0
+        saved = torch.load(state, weights_only=True) if state.exists() else None
+        if saved is not None and saved["plan"] != json.dumps(asdict(plan)):
+            raise InputError(f"{state} is of a run with another plan: {saved['plan']}; delete it or give another OUT")
+        self._enter(plan.stage(saved["step"] if saved else 0))
+        if saved is not None:
+            self.model.load_state_dict(saved["model"])
+            self.optimiser.load_state_dict(saved["optimiser"])
+            self.step, self.seconds = saved["step"], saved["seconds"]
+
+    def _enter(self, stage: int) -> None:
+        """Begin a stage with the weights at hand."""
+        if self.plan.variant == "binary":
+            binary = Ding2024(self.model.config)
+            binary.load_state_dict(self.model.state_dict())
+            if stage == 0:
+                _real_weights(binary)
+            self.model = binary
+        self.model.train()
+        for parameter in self.model.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.optimiser = torch.optim.Adam(self.model.parameters())
+
+    def advance(self) -> float:
+        """One optimiser step; its loss."""
+        begun = time.perf_counter()
+        if self.step == self.plan.steps[0]:
+            self._enter(1)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.rate(self.step)
+        images, truth = self.batches(self.step)
+        loss = F.cross_entropy(self.model(images), truth, ignore_index=IGNORED)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self.step += 1
+        self.seconds += time.perf_counter() - begun
+        return float(loss.detach())
+
+    def save(self) -> None:
+        """Write the progress, whole or not at all."""
+        content = {
+            "plan": json.dumps(asdict(self.plan)),
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        beside = self.state.with_suffix(".partial")
+        torch.save(content, beside)
+        os.replace(beside, self.state)
+
+    def write(self, out: Path) -> None:
+        """Write the trained network, which gives class maps, with the plan and the seconds that it took."""
+        self.model.config = replace(self.model.config, argmax=True)
+        notes = {"plan": json.dumps(asdict(self.plan)), "seconds": f"{self.seconds:.0f}"}
+        save_compact(self.model, out, self.plan.variant, notes)
+
+
+def train(plan: Plan, data: Path, out: Path, save_every: int = 50, stop_after: int | None = None) -> Run:
+    """Run the plan, or go on with it, and write the compact checkpoint to `out` at its end.
+
+    Progress is kept beside `out`, in NAME.state. stop_after : leave early, after that many steps in all.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    run = Run(plan, RoadFolder.open(data, "training"), out.with_suffix(".state"))
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns) as progress:
+        task = progress.add_task(out.stem, total=plan.total, completed=run.step)
+        average = None
+        while run.step < min(plan.total, plan.total if stop_after is None else stop_after):
+            loss = run.advance()
+            average = loss if average is None else 0.95 * average + 0.05 * loss
+            progress.update(task, completed=run.step, description=f"{out.stem} loss {average:.3f}")
+            if run.step % save_every == 0 or run.step == plan.total:
+                run.save()
+                progress.console.print(f"step {run.step} loss {average:.4f} after {run.seconds:.0f} s")
+    if run.step == plan.total:
+        run.write(out)
+    return run
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Train the network of Ding et al. 2024, or its float twin.")
+    parser.add_argument("data", type=Path, help="folder in the layout of the KITTI road benchmark")
+    parser.add_argument("out", type=Path, help="compact checkpoint to write, NAME.safetensors")
+    parser.add_argument("--variant", choices=["twin", "binary"], default=Plan.variant)
+    parser.add_argument("--branches", type=int, default=Plan.branches, metavar="K")
+    parser.add_argument("--init", help="float twin to start a binary network from")
+    parser.add_argument("--steps", type=int, nargs=2, default=Plan.steps, metavar=("STAGE1", "STAGE2"))
+    parser.add_argument("--grow", type=float, default=Plan.grow, help="share of stage two on half-size images")
+    parser.add_argument("--rates", type=float, nargs=2, default=Plan.rates, metavar=("STAGE1", "STAGE2"))
+    parser.add_argument("--batch", type=int, default=Plan.batch)
+    parser.add_argument("--size", type=int, nargs=2, default=Plan.size, metavar=("H", "W"))
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = vars(_parser().parse_args(arguments))
+    data, out = given.pop("data"), given.pop("out")
+    torch.set_num_threads(given.pop("threads"))
+    try:
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
+        plan = Plan(**fields)
+        train(plan, data, out)
+        model = load_compact(out)
+        folder = RoadFolder.open(data, "validation")
+        print(json.dumps({"validation": evaluate(model, model.preprocessing, folder)}))
+    except BnnError as error:
+        print(f"error: {error}")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
