@@ -29,10 +29,27 @@ def _modules() -> dict[str, str]:
     return found
 
 
-def _options() -> configparser.SectionProxy:
+def _config() -> configparser.ConfigParser:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    return config["options"]
+    return config
+
+
+def _options() -> configparser.SectionProxy:
+    return _config()["options"]
+
+
+def _data_files() -> set[str]:
+    """Every file that setup.cfg declares as data of a package, as path inside the wheel."""
+    found = set()
+    for package, patterns in _config()["options.package_data"].items():
+        owner = max((name for name in SOURCES.values() if f"{package}.".startswith(f"{name}.")), key=len)
+        folder = next(folder for folder, name in SOURCES.items() if name == owner)
+        place = ROOT.joinpath(folder, *package.removeprefix(owner).strip(".").split("."))
+        prefix = package.replace(".", "/")
+        for pattern in patterns.split():
+            found |= {f"{prefix}/{path.relative_to(place).as_posix()}" for path in place.glob(pattern)}
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +85,10 @@ def test_folders_are_mapped_into_the_package():
     assert mapped == {folder: package for folder, package in SOURCES.items() if folder != package}
 
 
-def test_wheel_holds_every_module_and_nothing_else(wheel: Path):
+def test_wheel_holds_modules_and_data_and_nothing_else(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == set(_modules())
+    assert names == set(_modules()) | _data_files()
 
 
 def test_wheel_imports_from_a_clean_folder(wheel: Path, tmp_path: Path):
