@@ -55,6 +55,8 @@ _VIEWS = {
 #: Operators whose values are counts, so that an exact zero is common.
 _DISCRETE = {"bnn.bconv2d"}
 _SUMS = {"relax.add", "relax.subtract"}
+_AVERAGES = {"relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d", "relax.mean", "relax.sum"}
+_PRODUCTS = {"relax.nn.conv2d", "relax.nn.conv2d_transpose", "relax.matmul"}
 _KEEPS_ZERO = _VIEWS | {
     "relax.nn.relu", "relax.negative", "relax.abs", "relax.astype", "relax.nn.max_pool2d", "relax.multiply",
     "relax.where", "relax.concat", "relax.split", "relax.nn.pad", "relax.clip", "relax.maximum", "relax.minimum",
@@ -142,6 +144,10 @@ class AlphabetAnalysis:
             return not np.any(value_of(definition.args[2])) and self._is_discrete(definition.args[0])
         if name in _SUMS:
             return all(self._is_discrete(operand) for operand in definition.args)
+        if name in _AVERAGES:
+            return self._is_discrete(definition.args[0])
+        if name in _PRODUCTS:  # a count, whether it is converted or not
+            return all(_one_magnitude(o) if is_constant(o) else self._is_discrete(o) for o in definition.args)
         return _keeps_zero(definition) and any(self._is_discrete(operand) for operand in _operands(definition))
 
     def _zero_is_common(self, expr: relax.Expr) -> bool:
@@ -264,6 +270,10 @@ def _scalar(expr: relax.Expr) -> float | None:
         return None
     value = value_of(expr)
     return float(value.flat[0]) if value.size and np.all(value == value.flat[0]) else None
+
+
+def _one_magnitude(constant: relax.Expr) -> bool:
+    return len(np.unique(np.abs(value_of(constant)))) == 1
 
 
 def _where_from(expr: relax.Expr) -> str:
