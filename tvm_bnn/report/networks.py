@@ -7,6 +7,7 @@ class map in memory; argmax is part of every network.
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class Row(TypedDict):
     ratios : name -> how many times ours is faster; None where a spread is too wide for a ratio.
     agreement : name -> share of pixels with the same class as in PyTorch: of ours with the binary network, of a peer
         with the float twin.
+    pytorch_agreement : the same share of PyTorch with itself, oneDNN off, on the binary network. With random weights
+        one flipped bit spreads far, and this is what can be expected of ours.
     """
 
     suite: str
@@ -64,6 +67,7 @@ class Row(TypedDict):
     spreads: dict[str, float]
     ratios: dict[str, float | None]
     agreement: dict[str, float]
+    pytorch_agreement: float
     rounds: int
 
 
@@ -112,15 +116,16 @@ def measure(
         with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder, torch.no_grad():
             model, twin, inputs = network.make()
             expected = {OURS: model(*inputs).numpy(), **dict.fromkeys((p.name for p in peers), twin(*inputs).numpy())}
+            itself = _same(_without_onednn(model, inputs), expected[OURS])
             shared = FloatNetwork(twin, inputs, Path(folder))
             for threads, limit in limits.items():
                 with progress.phase(f"{network.name}, {threads} threads: prepare"):
                     ours, seconds = _ours(model, inputs, limit)
                     runs = {OURS: ours, **{peer.name: peer.prepare(shared, threads) for peer in peers}}
                 with progress.phase(f"{network.name}, {threads} threads: measure"):
-                    agreement = {name: float(np.mean(run() == expected[name])) for name, run in runs.items()}
+                    agreement = {name: _same(run(), expected[name]) for name, run in runs.items()}
                     timings = interleave(runs, rounds)
-                rows.append(_row(network.name, limit, seconds, timings, agreement))
+                rows.append(_row(network.name, limit, seconds, timings, agreement, itself))
     return rows
 
 
@@ -131,8 +136,27 @@ def _ours(model: nn.Module, inputs: tuple[Tensor, ...], limits: Limits) -> tuple
     return lambda: made.artifact(*arrays), work_of(made.optimized).seconds(limits)
 
 
+def _without_onednn(model: nn.Module, inputs: tuple[Tensor, ...]) -> np.ndarray:
+    """The result of PyTorch's own kernels."""
+    with warnings.catch_warnings():
+        # of settings for graphics cards
+        warnings.simplefilter("ignore")
+        with torch.backends.mkldnn.flags(enabled=False):
+            return model(*inputs).numpy()
+
+
+def _same(found: np.ndarray, expected: np.ndarray) -> float:
+    """Share of equal elements."""
+    return float(np.mean(found == expected))
+
+
 def _row(
-    name: str, limits: Limits, limit: float, timings: Mapping[str, Timing], agreement: Mapping[str, float]
+    name: str,
+    limits: Limits,
+    limit: float,
+    timings: Mapping[str, Timing],
+    agreement: Mapping[str, float],
+    pytorch_agreement: float,
 ) -> Row:
     ours = timings[OURS]
     others = {other: timing for other, timing in timings.items() if other != OURS}
@@ -148,5 +172,6 @@ def _row(
         "spreads": {other: timing.spread for other, timing in timings.items()},
         "ratios": {other: ratio(timing, ours) for other, timing in others.items()},
         "agreement": dict(agreement),
+        "pytorch_agreement": pytorch_agreement,
         "rounds": len(ours.samples),
     }

@@ -11,7 +11,7 @@ from tvm_bnn.report.networks import OURS, Row
 from tvm_bnn.report.timing import MAX_SPREAD
 
 TERA, GIGA = 1e12, 1e9
-#: Share of pixels below which a competitor is said to compute something else.
+#: Share of pixels with PyTorch's class below which a competitor's share is shown.
 SAME = 0.99
 
 
@@ -68,12 +68,13 @@ def notes(measured: Sequence[Row], missing: Mapping[str, str]) -> list[str]:
         where = f"{row['name']}, {row['threads']} threads"
         refused = [name for name, ratio in row["ratios"].items() if ratio is None]
         if refused:
+            wide = [f"{name} {spread:.0%}" for name, spread in row["spreads"].items() if spread > MAX_SPREAD]
             found.append(
-                f"{where}: no ratio to {', '.join(refused)}, since times spread by "
-                f"{row['spread']:.0%} (interquartile range over median; at most {MAX_SPREAD:.0%} is accepted): "
-                "run it again on a quieter machine"
+                f"{where}: no ratio to {', '.join(refused)}, since the times of {', '.join(wide)} spread more than "
+                f"{MAX_SPREAD:.0%} (interquartile range over median): run it again on a quieter machine"
             )
         for name, share in row["agreement"].items():
+            itself = f"; PyTorch with itself, oneDNN off, in {row['pytorch_agreement']:.1%}" if name == OURS else ""
             if share < SAME:
-                found.append(f"{where}: {name} agrees with PyTorch in {share:.2%} of the pixels only")
+                found.append(f"{where}: {name} agrees with PyTorch in {share:.1%} of the pixels{itself}")
     return found
