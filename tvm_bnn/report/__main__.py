@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Progress() as progress:
         limits = {}
         for count in threads:
-            with progress.phase(f"machine, {count} threads"):
+            with progress.phase(f"machine, threads: {count}"):
                 limits[count] = machine.measure(count)
         described = {**machine.describe(limits.values()), "versions": versions()}
         console.print(tables.machine(described))

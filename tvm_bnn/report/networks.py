@@ -119,10 +119,10 @@ def measure(
             itself = _same(_without_onednn(model, inputs), expected[OURS])
             shared = FloatNetwork(twin, inputs, Path(folder))
             for threads, limit in limits.items():
-                with progress.phase(f"{network.name}, {threads} threads: prepare"):
+                with progress.phase(f"{network.name}, threads: {threads}, prepare"):
                     ours, seconds = _ours(model, inputs, limit)
                     runs = {OURS: ours, **{peer.name: peer.prepare(shared, threads) for peer in peers}}
-                with progress.phase(f"{network.name}, {threads} threads: measure"):
+                with progress.phase(f"{network.name}, threads: {threads}, measure"):
                     agreement = {name: _same(run(), expected[name]) for name, run in runs.items()}
                     timings = interleave(runs, rounds)
                 rows.append(_row(network.name, limit, seconds, timings, agreement, itself))

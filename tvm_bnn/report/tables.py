@@ -65,7 +65,7 @@ def notes(measured: Sequence[Row], missing: Mapping[str, str]) -> list[str]:
     """What a reader must know beside the table: missing peers, refused ratios, other results."""
     found = [f"left out: {name}: {reason}" for name, reason in missing.items()]
     for row in measured:
-        where = f"{row['name']}, {row['threads']} threads"
+        where = f"{row['name']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}"
         refused = [name for name, ratio in row["ratios"].items() if ratio is None]
         if refused:
             wide = [f"{name} {spread:.0%}" for name, spread in row["spreads"].items() if spread > MAX_SPREAD]
