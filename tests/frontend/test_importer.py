@@ -1,0 +1,60 @@
+"""What TVM's importer gets wrong is right here, and what it cannot do is named."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tvm_bnn.errors import ModelError, UnsupportedError
+from tvm_bnn.frontend.importer import import_program
+from tvm_bnn.reference import evaluate
+from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, path_of
+
+
+class Resize(nn.Module):
+    def __init__(self, mode, **how):
+        super().__init__()
+        self.mode, self.how = mode, how
+
+    def forward(self, image):
+        return F.interpolate(image, mode=self.mode, **self.how)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"size": (13, 17)},
+        {"size": (10, 14)},
+        {"size": (3, 4)},
+        {"size": (5, 19)},
+        {"scale_factor": 2.0},
+        {"scale_factor": 1.7},
+        {"scale_factor": (0.6, 2.5)},
+    ],
+    ids=str,
+)
+def test_nearest_resize_follows_pytorch(how):
+    image = torch.arange(2 * 35, dtype=torch.float32).reshape(1, 2, 5, 7)
+    model = Resize("nearest", **how)
+    module = import_program(torch.export.export(model, (image,))).module
+    assert torch.equal(torch.from_numpy(evaluate(module, [image.numpy()])[0]), model(image))
+
+
+def test_calls_bear_their_layer(networks):
+    module = import_program(torch.export.export(networks.net(), (torch.ones(1, 3, 8, 8),))).module
+    convolutions = [b.value for b in bindings_of(module["main"]) if op_name(b.value) == "relax.nn.conv2d"]
+    assert [path_of(call) for call in convolutions] == ["stem", "binary"]
+
+
+def test_unknown_operators_are_named_with_their_module(networks):
+    program = torch.export.export(networks.Rare(), (torch.ones(1, 3, 4, 4),))
+    with pytest.raises(UnsupportedError, match=r"aten\.i0\.default \(in inner\); replace them"):
+        import_program(program)
+
+
+def test_dynamic_shapes_are_refused():
+    program = torch.export.export(
+        nn.ReLU(), (torch.ones(4, 3),), dynamic_shapes={"input": {0: torch.export.Dim("batch", min=2)}}
+    )
+    with pytest.raises(ModelError, match=r"dynamic shape .*; static shapes are accepted: export without"):
+        import_program(program)
