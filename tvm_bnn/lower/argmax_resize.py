@@ -7,9 +7,9 @@ classes of it in one vector, and the position of the first maximum is found ther
   increasing in the float (adding +0.0 first turns -0.0 into +0.0; a NaN counts as the largest value, as in PyTorch);
 * the maximum over the lanes is one integer reduction, its first position the trailing zeros of an equality mask.
 
-The interpolation is the one of ``anchors.resize``, so the map equals argmax(resize(x)) of the reference bit for bit. The
-loops are written out here because no schedule primitive expresses them; the vectors are as wide as the stored channels
-and LLVM cuts them to the registers of the target.
+The interpolation is the one of ``anchors.resize``, so the map equals argmax(resize(x)) of the reference bit for bit.
+The loops are written out here because no schedule primitive expresses them; the vectors are as wide as the stored
+channels and LLVM cuts them to the registers of the target.
 """
 
 from tvm import relax, tirx

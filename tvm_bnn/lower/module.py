@@ -1,8 +1,8 @@
 """The whole function: a Relax module whose ``main`` only calls kernels.
 
-Each region becomes one ``call_tir``. Values between kernels take the layout that suits them; a view that a kernel cannot
-read in place (bits that straddle words, an operator without a kernel of ours, a result in PyTorch's layout) is stored
-by a copy kernel first. Operators without a kernel of ours stay Relax calls on plain tensors, for TVM to lower.
+Each region becomes one ``call_tir``. Values between kernels take the layout that suits them; a view that a kernel
+cannot read in place (bits that straddle words, an operator without a kernel of ours, a result in PyTorch's layout) is
+stored by a copy kernel first. Operators without a kernel of ours stay Relax calls on plain tensors, for TVM to lower.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from tvm_bnn.lower.argmax_resize import argmax_of_resize
 from tvm_bnn.lower.kernel import Kernel, KernelBuilder
 from tvm_bnn.lower.layout import Layout, choose_layout, stored_dtype, stored_shape
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.words import word
 from tvm_bnn.relay_passes.partition import Partition, Region, partition
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of
 
@@ -100,7 +101,7 @@ class _Lowering:
 
     def _make_words_readable(self, data: relax.Expr) -> None:
         index = tuple(tirx.Var(name, "int32") for name in ("n", "y", "x"))
-        if Reader(self.partition, self.layout_of, None).word(data, index, tirx.Var("w", "int32")) is None:
+        if word(Reader(self.partition, self.layout_of, None), data, index, tirx.Var("w", "int32")) is None:
             self._store(data, Layout.BITS)
 
     def _store(self, var: relax.Var, layout: Layout) -> None:

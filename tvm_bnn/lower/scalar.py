@@ -63,9 +63,8 @@ def _power(call, x, y):
     }
     if exponent not in powers:
         found = "a variable power" if exponent is None else f"the power {exponent:g}"
-        raise UnsupportedError(
-            f"{path_of(call) or 'the model'}: {found}; 1, 2, 3, 4, 0.5, -0.5 and -1 are accepted: write it with exp and log"
-        )
+        accepted = "1, 2, 3, 4, 0.5, -0.5 and -1 are accepted: write it with exp and log"
+        raise UnsupportedError(f"{path_of(call) or 'the model'}: {found}; {accepted}")
     return powers[exponent]()
 
 

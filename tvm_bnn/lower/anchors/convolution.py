@@ -20,6 +20,7 @@ from tvm_bnn import ops
 from tvm_bnn.lower.anchors import Anchor
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.words import word
 from tvm_bnn.relay_passes.convert_binary import border_classes
 from tvm_bnn.relay_passes.fold_constants import value_of
 from tvm_bnn.relay_passes.rewriter import shape_of
@@ -55,6 +56,11 @@ def _window(geometry: ops.BConv2DAttrs, kernel: tuple[int, ...], out: tuple[int,
     return rows, columns
 
 
+def _tap_axes(reader: Reader, height: int, width: int, channels: int):
+    """The reduction axes of a window, in the order in which sums are defined."""
+    return [reader.reduce_axis(extent, name) for extent, name in ((height, "ky"), (width, "kx"), (channels, "kc"))]
+
+
 def _in_plane(geometry: ops.BConv2DAttrs, y, x, height: int, width: int, rows: int, columns: int):
     """Condition that a padded position lies on the input plane; None where it always does."""
     top, left, _, _ = geometry.padding
@@ -73,13 +79,13 @@ def _in_plane(geometry: ops.BConv2DAttrs, y, x, height: int, width: int, rows: i
 def group_word(reader: Reader, data: relax.Expr, pixel: tuple, group, position, per_group: int):
     """Word ``position`` of the bits of one channel group, gathered from two neighbouring words if it straddles them."""
     if per_group % WORD == 0:
-        return reader.word(data, pixel, group * (per_group // WORD) + position)
+        return word(reader, data, pixel, group * (per_group // WORD) + position)
     start = group * per_group + position * WORD
     shift = tirx.floormod(start, WORD).astype("uint32")
     index = tirx.floordiv(start, WORD)
     last = words(shape_of(data)[1]) - 1
-    low = reader.word(data, pixel, index) >> shift
-    high = reader.word(data, pixel, tirx.min(index + 1, last))
+    low = word(reader, data, pixel, index) >> shift
+    high = word(reader, data, pixel, tirx.min(index + 1, last))
     high = tirx.if_then_else(shift > 0, high << ((tirx.const(WORD, "uint32") - shift) & tirx.const(31, "uint32")), 0)
     left = tirx.min(tirx.const(per_group, "int32") - position * WORD, WORD)
     mask = tirx.const(0xFFFFFFFF, "uint32") >> (tirx.const(WORD, "int32") - left).astype("uint32")
@@ -101,11 +107,11 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         top, left, _, _ = geometry.padding
         pixel = (n, y - top, x - left)
         if groups == 1:
-            word = reader.word(data, pixel, c)
+            taken = word(reader, data, pixel, c)
         else:
-            word = group_word(reader, data, pixel, c // group_words, c % group_words, per_group)
+            taken = group_word(reader, data, pixel, c // group_words, c % group_words, per_group)
         inside = _in_plane(geometry, y, x, height, width, rows, columns)
-        return word if inside is None else tirx.if_then_else(inside, word, padding_word(c % group_words))
+        return taken if inside is None else tirx.if_then_else(inside, taken, padding_word(c % group_words))
 
     if any(geometry.padding) or groups > 1:
         source = reader.compute((batch, rows, columns, groups * group_words), padded, "pad")
@@ -115,17 +121,15 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     blocked = block_filters(packed, target.lanes32)
     filter_words = reader.array(blocked, "weight")
     lanes = blocked.shape[-1]
-    ky, kx, kc = (
-        reader.reduce_axis(extent, name) for extent, name in zip((*kernel, group_words), ("ky", "kx", "kc"), strict=True)
-    )
+    ky, kx, kc = _tap_axes(reader, *kernel, group_words)
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
     per_filter_group = filters // groups
 
     def accumulate(n, y, x, o):
         group = tirx.min(o // per_filter_group, groups - 1) if groups > 1 else 0
-        word = source(n, y * sy + ky.var * dy, x * sx + kx.var * dx, group * group_words + kc.var)
+        taken = source(n, y * sy + ky.var * dy, x * sx + kx.var * dx, group * group_words + kc.var)
         bits = filter_words(o // lanes, ky.var, kx.var, kc.var, o % lanes)
-        return te.sum(tirx.popcount(word ^ bits), axis=[ky, kx, kc])
+        return te.sum(tirx.popcount(taken ^ bits), axis=[ky, kx, kc])
 
     acc = reader.compute((batch, *out, padded_channels(filters)), accumulate, "acc")
     base = _base(reader, weight, geometry, (height, width), out)
@@ -141,13 +145,13 @@ def _padding_words(pad_value: int, per_group: int):
     """The word that stands for a padded pixel: bits 1 for +1 (only in valid channels), bits 0 for -1 and for 0."""
     full, rest = divmod(per_group, WORD)
 
-    def word(position):
+    def padding_word(position):
         if pad_value != 1:
             return tirx.const(0, "uint32")
         ones, tail = tirx.const(0xFFFFFFFF, "uint32"), tirx.const((1 << rest) - 1, "uint32")
         return tirx.Select(position < full, ones, tail) if rest else ones
 
-    return word
+    return padding_word
 
 
 def _base(reader: Reader, weight: np.ndarray, geometry: ops.BConv2DAttrs, size: tuple[int, int], out: tuple[int, ...]):
@@ -176,16 +180,14 @@ def _is_planar(reader: Reader, expr: relax.Expr) -> bool:
     return reader.layout_of.get(expr) is Layout.PLAIN if isinstance(expr, relax.Var) else False
 
 
-def _float_conv(reader: Reader, data, geometry, weight: np.ndarray, out: tuple[int, ...], target, source, rows, columns):
+def _float_conv(reader: Reader, data, geometry, weight: np.ndarray, out: tuple[int, ...], target, source):
     """``acc`` of a float convolution over a padded source; taps in (ky, kx, c) order."""
     filters, per_group, *kernel = weight.shape
     batch = shape_of(data)[0]
     blocked = block_filters(np.ascontiguousarray(weight.transpose(0, 2, 3, 1), dtype=np.float32), target.lanes32)
     values = reader.array(blocked, "weight")
     lanes, groups = blocked.shape[-1], geometry.groups
-    ky, kx, kc = (
-        reader.reduce_axis(extent, name) for extent, name in zip((*kernel, per_group), ("ky", "kx", "kc"), strict=True)
-    )
+    ky, kx, kc = _tap_axes(reader, *kernel, per_group)
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
     per_filter_group = filters // groups
 
@@ -226,7 +228,7 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         source = _padded_source(reader, data, (batch, channels, rows, columns), padded, planar)
     else:
         source = padded
-    acc = _float_conv(reader, data, geometry, weight, out, target, source, rows, columns)
+    acc = _float_conv(reader, data, geometry, weight, out, target, source)
     return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]), "conv")
 
 
@@ -260,23 +262,16 @@ def conv2d_transpose(reader: Reader, call: relax.Call, target) -> Anchor:
     per_group = channels // groups
     forward = weight.reshape(groups, per_group, per_group_out, kh, kw).transpose(0, 2, 1, 3, 4)
     forward = forward.reshape(groups * per_group_out, per_group, kh, kw)
-    geometry = ops.BConv2DAttrs(dilation=(1, 1), groups=groups)
-
-    def source(n, y, x, c):  # y = out row + ky: read row (out row + reach - ky*d)
-        return stage(n, y, x, c)
-
     values = reader.array(
         block_filters(np.ascontiguousarray(forward.transpose(0, 2, 3, 1), dtype=np.float32), target.lanes32), "weight"
     )
     lanes = int(values.shape[-1])
-    ky, kx, kc = (
-        reader.reduce_axis(extent, name) for extent, name in ((kh, "ky"), (kw, "kx"), (per_group, "kc"))
-    )
+    ky, kx, kc = _tap_axes(reader, kh, kw, per_group)
 
     def accumulate(n, y, x, o):
         group = tirx.min(o // per_group_out, groups - 1) if groups > 1 else 0
-        taken = source(n, y + reach_y - ky.var * dy, x + reach_x - kx.var * dx, group * per_group + kc.var)
+        taken = stage(n, y + reach_y - ky.var * dy, x + reach_x - kx.var * dx, group * per_group + kc.var)
         return te.sum(taken * values(o // lanes, ky.var, kx.var, kc.var, o % lanes), axis=[ky, kx, kc])
 
-    acc = reader.compute((batch, *out, padded_channels(geometry.groups * per_group_out)), accumulate, "acc")
+    acc = reader.compute((batch, *out, padded_channels(groups * per_group_out)), accumulate, "acc")
     return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]), "conv")

@@ -55,18 +55,26 @@ def avg_pool2d(reader: Reader, call: relax.Call, target) -> Anchor:
     height, width = shape_of(call.args[0])[2:]
     kernel, strides = [int(v) for v in attrs.pool_size], [int(v) for v in attrs.strides]
     padding = [int(v) for v in attrs.padding]
+    include_pad = bool(attrs.count_include_pad)
     counts = [
-        _counts(extent, kernel[a], strides[a], padding[a], padding[a + 2], shape_of(call)[2 + a], bool(attrs.count_include_pad))
+        _counts(extent, kernel[a], strides[a], (padding[a], padding[a + 2]), shape_of(call)[2 + a], include_pad)
         for a, extent in enumerate((height, width))
     ]
     whole = float(kernel[0] * kernel[1])
     if all(np.all(c == k) for c, k in zip(counts, kernel, strict=True)):
         return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]) / tirx.const(whole, dtype), "reduce")
-    rows, columns = (reader.array(c.astype(np.float32), name) for c, name in zip(counts, ("row_count", "column_count"), strict=True))
+    rows, columns = (
+        reader.array(count.astype(np.float32), name)
+        for count, name in zip(counts, ("row_count", "column_count"), strict=True)
+    )
     return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]) / (rows(i[2]) * columns(i[3])), "reduce")
 
 
-def _counts(extent: int, kernel: int, stride: int, before: int, after: int, outputs: int, include_pad: bool) -> np.ndarray:
+def _counts(
+    extent: int, kernel: int, stride: int, padding: tuple[int, int], outputs: int, include_pad: bool
+) -> np.ndarray:
+    """Elements that each window divides by, along one axis."""
+    before, after = padding
     start = np.arange(outputs) * stride - before
     end = np.minimum(start + kernel, extent + after)
     if include_pad:

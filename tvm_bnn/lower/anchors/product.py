@@ -4,7 +4,8 @@ from tvm import relax, te
 
 from tvm_bnn.lower.anchors import Anchor
 from tvm_bnn.lower.anchors.reduction import last_channels
-from tvm_bnn.lower.reader import Reader, broadcast_index
+from tvm_bnn.lower.index import broadcast_index
+from tvm_bnn.lower.reader import Reader
 from tvm_bnn.relay_passes.rewriter import shape_of
 
 

@@ -49,7 +49,7 @@ def last_channels(reader: Reader, shape: tuple[int, ...], element, name: str, pa
 def reduce(reader: Reader, call: relax.Call, target) -> Anchor:
     """mean, sum, max or min over given axes."""
     data, keep = call.args[0], bool(call.attrs.keepdims)
-    shape, result = shape_of(data), shape_of(call)
+    shape = shape_of(data)
     axes = _axes(call, len(shape))
     kind = op_name(call)
     count = tirx.const(float(math.prod(shape[a] for a in axes)), "float32")

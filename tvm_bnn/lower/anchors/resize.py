@@ -55,12 +55,14 @@ def resize2d(reader: Reader, call: relax.Call, target) -> Anchor:
     """Bilinear interpolation of [N, C, H, W]."""
     attrs = call.attrs
     if str(attrs.method) != "linear":
-        raise UnsupportedError(f"{path_of(call) or 'the model'}: {attrs.method} resize; nearest and linear are accepted")
+        where = path_of(call) or "the model"
+        raise UnsupportedError(f"{where}: {attrs.method} resize; nearest and linear are accepted")
     data = call.args[0]
     batch, channels, height, width = shape_of(data)
     rows, columns = shape_of(call)[2:]
     align = str(attrs.coordinate_transformation_mode) == "align_corners"
-    upper, lower, fy = (reader.array(t, n) for t, n in zip(linear_coordinates(height, rows, align), ("y0", "y1", "fy"), strict=True))
+    above, below, share = linear_coordinates(height, rows, align)
+    upper, lower, fy = (reader.array(t, n) for t, n in ((above, "y0"), (below, "y1"), (share, "fy")))
     first, second, weight = linear_coordinates(width, columns, align)
     fx = reader.array(weight, "fx")
     left, right = (_position(reader, t, n, width, columns, align) for t, n in ((first, "x0"), (second, "x1")))

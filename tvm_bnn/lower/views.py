@@ -1,0 +1,171 @@
+"""Rearrangements as index arithmetic: where the elements of a view lie in what it is a view of.
+
+Each function answers for element ``index`` of its call by asking the reader for one element of the call's operand.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tvm import relax, tirx
+
+from tvm_bnn.errors import UnsupportedError
+from tvm_bnn.lower.index import Index, broadcast_index, shifted, zero
+from tvm_bnn.lower.layout import padded_channels
+from tvm_bnn.lower.scalar import immediate
+from tvm_bnn.relay_passes.fold_constants import value_of
+from tvm_bnn.relay_passes.rewriter import path_of, shape_of
+
+if TYPE_CHECKING:
+    from tvm_bnn.lower.reader import Reader
+
+
+def _unit_free(shape: tuple[int, ...]) -> list[int]:
+    return [axis for axis, extent in enumerate(shape) if extent != 1]
+
+
+def _reshape(reader: "Reader", call: relax.Call, index: Index) -> object:
+    source, result = shape_of(call.args[0]), shape_of(call)
+    kept_source, kept_result = _unit_free(source), _unit_free(result)
+    if [source[a] for a in kept_source] == [result[a] for a in kept_result]:
+        position = [zero()] * len(source)
+        for a, b in zip(kept_source, kept_result, strict=True):
+            position[a] = index[b]
+        return reader.element(call.args[0], tuple(position))
+    linear = zero()
+    for i, extent in zip(index, result, strict=True):
+        linear = linear * extent + i
+    linear = tirx.min(linear, math.prod(result) - 1)
+    position = []
+    for extent in reversed(source):
+        position.append(tirx.floormod(linear, extent))
+        linear = tirx.floordiv(linear, extent)
+    return reader.element(call.args[0], tuple(reversed(position)))
+
+
+def _permute(reader: "Reader", call: relax.Call, index: Index) -> object:
+    rank = len(index)
+    axes = call.attrs.axes
+    order = [int(a) % rank for a in axes] if axes is not None else list(reversed(range(rank)))
+    position = [zero()] * rank
+    for target, source in enumerate(order):
+        position[source] = index[target]
+    return reader.element(call.args[0], tuple(position))
+
+
+def _slice(reader: "Reader", call: relax.Call, index: Index) -> object:
+    shape = shape_of(call.args[0])
+    numbers = [[int(v.value) if hasattr(v, "value") else int(v) for v in part.fields] for part in call.args[1:]]
+    steps = numbers[3] if len(numbers) > 3 else [1] * len(numbers[0])
+    position = list(index)
+    for axis, begin, step in zip(numbers[0], numbers[1], steps, strict=True):
+        axis %= len(shape)
+        begin = begin + shape[axis] if begin < 0 else min(begin, shape[axis])
+        position[axis] = index[axis] * step + begin
+    return reader.element(call.args[0], tuple(position))
+
+
+def _concat(reader: "Reader", call: relax.Call, index: Index) -> object:
+    fields = call.args[0].fields
+    axis = int(call.attrs.axis) % len(index)
+    result, begin = None, 0
+    for field in fields:
+        part = reader.element(field, shifted(index, axis, -begin))
+        result = part if result is None else tirx.if_then_else(index[axis] < begin, result, part)
+        begin += shape_of(field)[axis]
+    return result
+
+
+def _broadcast(reader: "Reader", call: relax.Call, index: Index) -> object:
+    return reader.element(call.args[0], broadcast_index(index, shape_of(call.args[0])))
+
+
+def _pad(reader: "Reader", call: relax.Call, index: Index) -> object:
+    if str(call.attrs.pad_mode) != "constant":
+        raise UnsupportedError(f"{path_of(call) or 'the model'}: {call.attrs.pad_mode} padding; constant is accepted")
+    shape = shape_of(call.args[0])
+    widths = [int(width) for width in call.attrs.pad_width]
+    position, inside = [], []
+    for axis, extent in enumerate(shape):
+        before, after = widths[2 * axis : 2 * axis + 2]
+        position.append(index[axis] - before)
+        if before:
+            inside.append(index[axis] >= before)
+        if after:
+            inside.append(index[axis] < before + extent)
+    value = reader.element(call.args[0], tuple(position))
+    if not inside:
+        return value
+    return tirx.if_then_else(tirx.all(*inside), value, immediate(float(call.attrs.pad_value), str(value.ty.dtype)))
+
+
+def _take(reader: "Reader", call: relax.Call, index: Index) -> object:
+    axis, picks = int(call.attrs.axis), value_of(call.args[1]).astype(np.int32)
+    if picks.ndim == 0:
+        return reader.element(call.args[0], (*index[:axis], tirx.const(int(picks), "int32"), *index[axis:]))
+    if picks.ndim != 1:
+        raise UnsupportedError(f"{path_of(call) or 'the model'}: take with indices of rank {picks.ndim}")
+    table = reader.array(picks, "picks")
+    return reader.element(call.args[0], (*index[:axis], table(index[axis]), *index[axis + 1 :]))
+
+
+def _tile(reader: "Reader", call: relax.Call, index: Index) -> object:
+    shape = shape_of(call.args[0])
+    tail = index[len(index) - len(shape) :]
+    return reader.element(call.args[0], tuple(tirx.floormod(i, e) for i, e in zip(tail, shape, strict=True)))
+
+
+def _flip(reader: "Reader", call: relax.Call, index: Index) -> object:
+    axis = int(call.attrs.axis) % len(index)
+    return reader.element(
+        call.args[0], (*index[:axis], shape_of(call)[axis] - 1 - index[axis], *index[axis + 1 :])
+    )
+
+
+def nearest_source(call: relax.Call, axis: int, index):
+    """The source row or column of an output row or column of a nearest resize."""
+    source, result = shape_of(call.args[0])[axis], shape_of(call)[axis]
+    if str(call.attrs.coordinate_transformation_mode) != "asymmetric" or str(call.attrs.rounding_method) != "floor":
+        raise UnsupportedError(f"{path_of(call) or 'the model'}: nearest resize other than floor(target * in / out)")
+    if source == result:
+        return index
+    if result % source == 0:
+        return tirx.floordiv(index, result // source)
+    return tirx.floordiv(index * source, result)
+
+
+def nearest(reader: "Reader", call: relax.Call, index: Index) -> object:
+    """Nearest-neighbour resize."""
+    n, c, h, w = index
+    return reader.element(call.args[0], (n, c, nearest_source(call, 2, h), nearest_source(call, 3, w)))
+
+
+def _border_bias(reader: "Reader", call: relax.Call, index: Index) -> object:
+    table = value_of(call.args[0])
+    channels = table.shape[0]
+    padded = np.pad(table, ((0, padded_channels(channels) - channels), (0, 0), (0, 0)))
+    values = reader.array(np.ascontiguousarray(padded.transpose(1, 2, 0)), "border")
+    row, column = (
+        reader.array(np.array([int(v) for v in classes], np.int32), name)
+        for classes, name in ((call.attrs["row_class"], "row_class"), (call.attrs["column_class"], "column_class"))
+    )
+    return values(row(index[2]), column(index[3]), index[1])
+
+
+#: Operator -> its view.
+VIEWS: dict[str, Callable[["Reader", relax.Call, Index], object]] = {
+    "relax.reshape": _reshape,
+    "relax.expand_dims": _reshape,
+    "relax.squeeze": _reshape,
+    "relax.flatten": _reshape,
+    "relax.permute_dims": _permute,
+    "relax.strided_slice": _slice,
+    "relax.concat": _concat,
+    "relax.broadcast_to": _broadcast,
+    "relax.nn.pad": _pad,
+    "relax.take": _take,
+    "relax.tile": _tile,
+    "relax.flip": _flip,
+    "bnn.border_bias": _border_bias,
+}
