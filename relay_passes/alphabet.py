@@ -148,7 +148,8 @@ class AlphabetAnalysis:
             return self._is_discrete(definition.args[0])
         if name in _PRODUCTS:  # a count, whether it is converted or not
             return all(_one_magnitude(o) if is_constant(o) else self._is_discrete(o) for o in definition.args)
-        return _keeps_zero(definition) and any(self._is_discrete(operand) for operand in _operands(definition))
+        every = all if name == "relax.multiply" else any
+        return _keeps_zero(definition) and every(self._is_discrete(operand) for operand in _operands(definition))
 
     def _zero_is_common(self, expr: relax.Expr) -> bool:
         """Whether an exact zero is no rare accident: on a grid, or written by relu, a mask or a padding."""

@@ -35,6 +35,10 @@ def _foldable(expr: relax.Expr) -> bool:
     return is_constant(expr) or isinstance(expr, relax.ShapeExpr | tvm.tirx.IntImm | tvm.tirx.FloatImm)
 
 
+def _constant(value: np.ndarray) -> relax.Expr:
+    return relax.const(np.array(value, order="C"))  # unlike ascontiguousarray, this leaves a scalar its rank
+
+
 class _Folder(DataflowRewriter):
     def rewrite(self, call: relax.Call, name: str) -> relax.Expr | None:
         if not call.args or not all(_foldable(argument) for argument in call.args):
@@ -44,8 +48,8 @@ class _Folder(DataflowRewriter):
         except UnsupportedError:
             return None
         if isinstance(value, tuple):
-            return relax.Tuple([relax.const(np.ascontiguousarray(field)) for field in value])
-        return relax.const(np.ascontiguousarray(value))
+            return relax.Tuple([_constant(field) for field in value])
+        return _constant(value)
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldConstants")

@@ -1,6 +1,6 @@
 """Small Relax modules, a pass run with its invariants checked, and a comparison of what two modules compute."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -38,6 +38,15 @@ def inputs_of(module: tvm.IRModule, seed: int = 0) -> list[np.ndarray]:
         value = rng.standard_normal(shape).astype(np.float32)
         arrays.append(value > 0 if str(parameter.ty.dtype) == "bool" else value)
     return arrays
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small are slower on threads that wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -27,6 +27,11 @@ def test_shapes_and_slices_of_constants_fold(build, run):
     tvm.ir.assert_structural_equal(after, build(lambda x: add(x, relax.const(part)), (3, 2)))
 
 
+def test_a_scalar_stays_a_scalar(build, run):
+    before = build(lambda x: add(x, relax.op.take(constant(3), relax.const(1), axis=0)), (2,))
+    tvm.ir.assert_structural_equal(run(before, FoldConstants()), build(lambda x: add(x, relax.const(0.5)), (2,)))
+
+
 def test_tuples_of_constants_fold(build, run):
     def halves(x):
         parts = relax.BlockBuilder.current().emit(relax.op.split(constant(4), 2))
