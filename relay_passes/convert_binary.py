@@ -99,10 +99,7 @@ class _Converter(DataflowRewriter):
 
     def _conv2d(self, call: relax.Call, name: str) -> relax.Expr | None:
         layer = self._record(call, name, "conv2d", _macs(call))
-        attrs = call.attrs
-        pairs = _ints(attrs.strides), _ints(attrs.padding), _ints(attrs.dilation)
-        geometry = ops.BConv2DAttrs(*pairs, groups=int(attrs.groups))
-        data, geometry, pad = self._absorb_pad(call.args[0], geometry)
+        data, geometry, pad = self._absorb_pad(call.args[0], ops.BConv2DAttrs.from_conv2d(call.attrs))
         operands = self._operands(data, call.args[1], layer)
         if operands is None:
             return None
@@ -215,10 +212,6 @@ def border_sums(
     )
     table = np.einsum("oyx,ry,cx->orc", per_tap, np.stack(row_masks), np.stack(column_masks))
     return table.astype(np.float32), row_class, column_class
-
-
-def _ints(values) -> tuple:
-    return tuple(int(value) for value in values)
 
 
 def _macs(call: relax.Call) -> int:

@@ -6,6 +6,8 @@ would be computed twice) and where neither of the pair is a ``bnn.affine``: the 
 multiplication of real values is kept, since a sign behind it may rest on it.
 """
 
+from typing import Any
+
 import numpy as np
 import tvm
 from tvm import relax
@@ -17,7 +19,7 @@ from tvm_bnn.relay_passes.rewriter import DataflowRewriter, bindings_of, op_name
 _OUTER = {"bnn.affine", "relax.multiply", "relax.divide", "relax.add", "relax.subtract"}
 
 
-def coefficients(call: relax.Call) -> tuple[relax.Expr, np.ndarray, np.ndarray] | None:
+def coefficients(call: relax.Call) -> tuple[relax.Expr, Any, Any] | None:
     """(x, scale, shift) in float64 where a call is ``x * scale + shift`` with constants, else None."""
     name = op_name(call)
     if name == "bnn.affine" and is_constant(call.args[1]) and is_constant(call.args[2]):
@@ -30,14 +32,11 @@ def coefficients(call: relax.Call) -> tuple[relax.Expr, np.ndarray, np.ndarray] 
     if is_constant(data) or not is_constant(constant):
         return None
     value = value_of(constant).astype(np.float64)
-    one, zero = np.float64(1.0), np.float64(0.0)
-    scale_shift = {
-        "relax.multiply": (value, zero),
-        "relax.divide": (one / value if np.all(value) else None, zero),
-        "relax.add": (one, value),
-        "relax.subtract": (one, -value),
-    }[name]
-    return None if scale_shift[0] is None else (data, *scale_shift)
+    one, zero = np.ones_like(value), np.zeros_like(value)
+    if name == "relax.divide":
+        return (data, one / value, zero) if np.all(value) else None
+    scale, shift = {"relax.multiply": (value, zero), "relax.add": (one, value), "relax.subtract": (one, -value)}[name]
+    return data, scale, shift
 
 
 class _Folder(DataflowRewriter):

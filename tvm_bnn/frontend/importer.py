@@ -44,6 +44,11 @@ def module_path(node: fx.Node) -> str:
     return entries[-1][0] if entries else ""
 
 
+def _name(node: fx.Node) -> str:
+    """Name of the operator that a node calls."""
+    return getattr(node.target, "__name__", str(node.target))
+
+
 class _SpanBuilder(relax.BlockBuilder):
     """A block builder that stamps the current layer's span on each call."""
 
@@ -60,7 +65,9 @@ class _Importer(ExportedProgramImporter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.convert_map = {name: self._marked(convert) for name, convert in self.convert_map.items()}
+        self.convert_map: dict[str, Callable] = {
+            name: self._marked(convert) for name, convert in self.convert_map.items()
+        }
 
     @property
     def block_builder(self) -> relax.BlockBuilder:
@@ -74,7 +81,7 @@ class _Importer(ExportedProgramImporter):
     def _marked(self, convert: Callable) -> Callable:
         def with_span(node: fx.Node, *extra):
             path = module_path(node)
-            self._builder.span = tvm.ir.Span(tvm.ir.SourceName(path or "model"), 0, 0, 0, 0)
+            self.block_builder.span = tvm.ir.Span(tvm.ir.SourceName(path or "model"), 0, 0, 0, 0)
             try:
                 return convert(node, *extra)
             except (AssertionError, NotImplementedError, ValueError, TypeError, LookupError, RuntimeError) as error:
@@ -84,14 +91,14 @@ class _Importer(ExportedProgramImporter):
                     f"({reason[-1] if reason else type(error).__name__}); replace it by supported operators"
                 ) from error
             finally:
-                self._builder.span = None
+                self.block_builder.span = None
 
         return with_span
 
     def _check_unsupported_func_type(self, nodes: list[fx.Node]) -> None:
-        missing = {}
+        missing: dict[str, str] = {}
         for node in nodes:
-            if node.op == "call_function" and node.target.__name__ not in self.convert_map:
+            if node.op == "call_function" and _name(node) not in self.convert_map:
                 missing.setdefault(str(node.target), module_path(node) or "the model")
         if missing:
             found = ", ".join(f"{name} (in {path})" for name, path in missing.items())
@@ -123,6 +130,7 @@ class _Importer(ExportedProgramImporter):
         extra = node.args[1:]
 
         def ask(image: torch.Tensor) -> torch.Tensor:
+            assert callable(node.target)
             return node.target(image, *extra, **node.kwargs)
 
         grid = torch.arange(height * width, dtype=torch.float64).reshape(1, 1, height, width)

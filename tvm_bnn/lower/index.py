@@ -1,10 +1,15 @@
 """Index arithmetic that readers and views share."""
 
+from typing import Any
+
 from tvm import relax, tirx
 
 from tvm_bnn.relay_passes.rewriter import shape_of
 
+#: One index expression per axis.
 Index = tuple
+#: A TensorIR expression of one element.
+Scalar = Any
 
 
 def zero():

@@ -59,7 +59,9 @@ class KernelBuilder:
         family, name = "elementwise", "elementwise"
         if region.anchor is not None:
             call = self.partition.definition[region.anchor]
-            anchor: Anchor = builder_of(call)(reader, call, self.target)
+            build = builder_of(call)
+            assert build is not None, op_name(call)
+            anchor: Anchor = build(reader, call, self.target)
             reader.stages[region.anchor] = anchor.element
             family, name = anchor.family, op_name(call).split(".")[-1]
         outputs = [(var, self.layout_of[var]) for var in region.outputs]

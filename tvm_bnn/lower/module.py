@@ -67,7 +67,7 @@ class _Lowering:
                 self._argmax_of_resize(region, call)
                 return
             if builder_of(call) is None:
-                self._foreign(region, call)
+                self._foreign(region.anchor, call)
                 return
             if op_name(call) == "bnn.bconv2d":
                 self._make_words_readable(call.args[0])
@@ -86,7 +86,7 @@ class _Lowering:
         self.layout_of[region.anchor] = Layout.PLAIN
         self._emit(argmax_of_resize(region.anchor, call, resize))
 
-    def _foreign(self, region: Region, call: relax.Call) -> None:
+    def _foreign(self, anchor: relax.Var, call: relax.Call) -> None:
         """An operator that TVM lowers: plain tensors in, plain tensors out."""
 
         def plain(expr: relax.Expr) -> relax.Expr:
@@ -95,9 +95,9 @@ class _Lowering:
             return self._plain(expr) if isinstance(expr, relax.Var) else expr
 
         called = relax.Call(call.op, [plain(a) for a in call.args], call.attrs, call.ty_args, call.span)
-        self.value[region.anchor] = self.builder.emit(called)
-        self.kernel_of[region.anchor.name] = f"tvm:{op_name(call)}"
-        self.layout_of[region.anchor] = Layout.PLAIN
+        self.value[anchor] = self.builder.emit(called)
+        self.kernel_of[anchor.name] = f"tvm:{op_name(call)}"
+        self.layout_of[anchor] = Layout.PLAIN
 
     def _make_words_readable(self, data: relax.Expr) -> None:
         index = tuple(tirx.Var(name, "int32") for name in ("n", "y", "x"))

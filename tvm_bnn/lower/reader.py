@@ -13,7 +13,7 @@ import tvm
 from tvm import relax, sym, te, tirx
 
 from tvm_bnn.errors import UnsupportedError
-from tvm_bnn.lower.index import Index, broadcast_index, shifted, split_offset, zero
+from tvm_bnn.lower.index import Index, Scalar, broadcast_index, shifted, split_offset, zero
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, stored_shape, words
 from tvm_bnn.lower.scalar import immediate, scalar
 from tvm_bnn.lower.views import VIEWS, nearest
@@ -39,12 +39,12 @@ class Reader:
         self.region = region
         self.inputs: list[te.Tensor] = []
         self.arguments: list[relax.Var | np.ndarray] = []
-        self.stages: dict[relax.Var, Callable[[Index], object]] = {}
+        self.stages: dict[relax.Var, Callable[[Index], Scalar]] = {}
         self.analyzer = sym.Analyzer()
         members = region.members if region is not None else []
         self._readers = Counter(o for m in members for o in operands(partition.definition[m]))
         self._shared: dict[tuple[relax.Var, str], tirx.Var] = {}
-        self._let: list[tuple[tirx.Var, object]] = []
+        self._let: list[tuple[tirx.Var, Scalar]] = []
         self._placeholder: dict[object, te.Tensor] = {}
 
     # --- inputs ---------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ class Reader:
 
     # --- elements -------------------------------------------------------------------------------------------
 
-    def element(self, expr: relax.Expr, index: Index) -> object:
+    def element(self, expr: relax.Expr, index: Index) -> Scalar:
         """Element of a value at a logical index."""
         if is_constant(expr):
             return self._constant(expr, index)
@@ -88,7 +88,7 @@ class Reader:
         """Whether a value is made inside the kernel."""
         return self.region is not None and self.partition.region_of.get(var) is self.region
 
-    def _defined(self, value: relax.Expr, var: relax.Var | None, index: Index) -> object:
+    def _defined(self, value: relax.Expr, var: relax.Var | None, index: Index) -> Scalar:
         if isinstance(value, relax.Var):
             return self.element(value, index)
         if isinstance(value, relax.TupleGetItem):
@@ -102,7 +102,7 @@ class Reader:
             raise UnsupportedError(f"{path_of(value) or 'the model'}: no kernel for {op_name(value)}")
         return view(self, value, index)
 
-    def _shared_member(self, var: relax.Var, call: relax.Call, index: Index) -> object:
+    def _shared_member(self, var: relax.Var, call: relax.Call, index: Index) -> Scalar:
         """A member's value, bound to a name the first time it is asked for at an index.
 
         Expressions are trees: without names, a chain of activations that each read their input twice would double in
@@ -117,7 +117,7 @@ class Reader:
             self._let.append((self._shared[key], value))
         return self._shared[key]
 
-    def _member(self, call: relax.Call, index: Index) -> object:
+    def _member(self, call: relax.Call, index: Index) -> Scalar:
         operands = [
             self.element(argument, broadcast_index(index, shape_of(argument)))
             for argument in call.args
@@ -125,7 +125,7 @@ class Reader:
         ]
         return scalar(call, operands)
 
-    def _tuple_field(self, item: relax.TupleGetItem, index: Index) -> object:
+    def _tuple_field(self, item: relax.TupleGetItem, index: Index) -> Scalar:
         source = item.tuple_value
         bound = self.partition.definition[source] if isinstance(source, relax.Var) else source
         if isinstance(bound, relax.Tuple):
@@ -135,7 +135,7 @@ class Reader:
             return self.element(bound.args[0], shifted(index, axis, begin))
         raise UnsupportedError(f"{path_of(bound) or 'the model'}: no kernel for {op_name(bound)}")
 
-    def _constant(self, constant: relax.Expr, index: Index) -> object:
+    def _constant(self, constant: relax.Expr, index: Index) -> Scalar:
         value, dtype = value_of(constant), dtype_of(constant)
         if value.size == 1:
             return immediate(value.reshape(-1)[0], dtype)
@@ -145,7 +145,7 @@ class Reader:
         loaded = self.array(stored, "constant")(*position)
         return tirx.NE(loaded, tirx.const(0, "uint8")) if dtype == "bool" else loaded
 
-    def _load(self, var: relax.Var, index: Index) -> object:
+    def _load(self, var: relax.Var, index: Index) -> Scalar:
         shape, layout = shape_of(var), self.layout_of[var]
         index = tuple(i if extent > 1 else zero() for i, extent in zip(index, shape, strict=True))
         tensor = self.stored(var)
@@ -166,7 +166,7 @@ class Reader:
         """
         return index if self.analyzer.can_prove(index < extent) else tirx.min(index, extent - 1)
 
-    def compute(self, shape: Sequence[int], element: Callable[..., object], name: str) -> te.Tensor:
+    def compute(self, shape: Sequence[int], element: Callable[..., Scalar], name: str) -> te.Tensor:
         """``te.compute`` whose index ranges the reader knows while it builds the expression."""
 
         def known(*index):

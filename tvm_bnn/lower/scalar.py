@@ -7,6 +7,7 @@ from tvm import relax, tirx
 
 from tvm_bnn import arithmetic
 from tvm_bnn.errors import UnsupportedError
+from tvm_bnn.lower.index import Scalar
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, path_of
 
 
@@ -123,7 +124,7 @@ SCALAR: dict[str, Callable] = {
 }
 
 
-def scalar(call: relax.Call, operands: list) -> object:
+def scalar(call: relax.Call, operands: list) -> Scalar:
     """The value of an elementwise call at one index, given its tensor operands there.
 
     Raises UnsupportedError, naming the layer, for an operator without a scalar form.
@@ -134,7 +135,7 @@ def scalar(call: relax.Call, operands: list) -> object:
     return SCALAR[name](call, *operands)
 
 
-def immediate(value, dtype: str) -> object:
+def immediate(value, dtype: str) -> Scalar:
     """A Python or numpy number as a TensorIR constant."""
     if dtype == "bool":
         return tirx.const(bool(value), "bool")

@@ -11,7 +11,7 @@ import numpy as np
 from tvm import relax, tirx
 
 from tvm_bnn.errors import UnsupportedError
-from tvm_bnn.lower.index import Index, broadcast_index, shifted, zero
+from tvm_bnn.lower.index import Index, Scalar, broadcast_index, shifted, zero
 from tvm_bnn.lower.layout import padded_channels
 from tvm_bnn.lower.scalar import immediate
 from tvm_bnn.relay_passes.fold_constants import value_of
@@ -25,7 +25,7 @@ def _unit_free(shape: tuple[int, ...]) -> list[int]:
     return [axis for axis, extent in enumerate(shape) if extent != 1]
 
 
-def _reshape(reader: "Reader", call: relax.Call, index: Index) -> object:
+def _reshape(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     source, result = shape_of(call.args[0]), shape_of(call)
     kept_source, kept_result = _unit_free(source), _unit_free(result)
     if [source[a] for a in kept_source] == [result[a] for a in kept_result]:
@@ -44,7 +44,7 @@ def _reshape(reader: "Reader", call: relax.Call, index: Index) -> object:
     return reader.element(call.args[0], tuple(reversed(position)))
 
 
-def _permute(reader: "Reader", call: relax.Call, index: Index) -> object:
+def _permute(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     rank = len(index)
     axes = call.attrs.axes
     order = [int(a) % rank for a in axes] if axes is not None else list(reversed(range(rank)))
@@ -54,7 +54,7 @@ def _permute(reader: "Reader", call: relax.Call, index: Index) -> object:
     return reader.element(call.args[0], tuple(position))
 
 
-def _slice(reader: "Reader", call: relax.Call, index: Index) -> object:
+def _slice(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     shape = shape_of(call.args[0])
     numbers = [[int(v.value) if hasattr(v, "value") else int(v) for v in part.fields] for part in call.args[1:]]
     steps = numbers[3] if len(numbers) > 3 else [1] * len(numbers[0])
@@ -66,7 +66,7 @@ def _slice(reader: "Reader", call: relax.Call, index: Index) -> object:
     return reader.element(call.args[0], tuple(position))
 
 
-def _concat(reader: "Reader", call: relax.Call, index: Index) -> object:
+def _concat(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     fields = call.args[0].fields
     axis = int(call.attrs.axis) % len(index)
     result, begin = None, 0
@@ -77,11 +77,11 @@ def _concat(reader: "Reader", call: relax.Call, index: Index) -> object:
     return result
 
 
-def _broadcast(reader: "Reader", call: relax.Call, index: Index) -> object:
+def _broadcast(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     return reader.element(call.args[0], broadcast_index(index, shape_of(call.args[0])))
 
 
-def _pad(reader: "Reader", call: relax.Call, index: Index) -> object:
+def _pad(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     if str(call.attrs.pad_mode) != "constant":
         raise UnsupportedError(f"{path_of(call) or 'the model'}: {call.attrs.pad_mode} padding; constant is accepted")
     shape = shape_of(call.args[0])
@@ -100,7 +100,7 @@ def _pad(reader: "Reader", call: relax.Call, index: Index) -> object:
     return tirx.if_then_else(tirx.all(*inside), value, immediate(float(call.attrs.pad_value), str(value.ty.dtype)))
 
 
-def _take(reader: "Reader", call: relax.Call, index: Index) -> object:
+def _take(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     axis, picks = int(call.attrs.axis), value_of(call.args[1]).astype(np.int32)
     if picks.ndim == 0:
         return reader.element(call.args[0], (*index[:axis], tirx.const(int(picks), "int32"), *index[axis:]))
@@ -110,13 +110,13 @@ def _take(reader: "Reader", call: relax.Call, index: Index) -> object:
     return reader.element(call.args[0], (*index[:axis], table(index[axis]), *index[axis + 1 :]))
 
 
-def _tile(reader: "Reader", call: relax.Call, index: Index) -> object:
+def _tile(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     shape = shape_of(call.args[0])
     tail = index[len(index) - len(shape) :]
     return reader.element(call.args[0], tuple(tirx.floormod(i, e) for i, e in zip(tail, shape, strict=True)))
 
 
-def _flip(reader: "Reader", call: relax.Call, index: Index) -> object:
+def _flip(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     axis = int(call.attrs.axis) % len(index)
     return reader.element(
         call.args[0], (*index[:axis], shape_of(call)[axis] - 1 - index[axis], *index[axis + 1 :])
@@ -135,13 +135,13 @@ def nearest_source(call: relax.Call, axis: int, index):
     return tirx.floordiv(index * source, result)
 
 
-def nearest(reader: "Reader", call: relax.Call, index: Index) -> object:
+def nearest(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     """Nearest-neighbour resize."""
     n, c, h, w = index
     return reader.element(call.args[0], (n, c, nearest_source(call, 2, h), nearest_source(call, 3, w)))
 
 
-def _border_bias(reader: "Reader", call: relax.Call, index: Index) -> object:
+def _border_bias(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     table = value_of(call.args[0])
     channels = table.shape[0]
     padded = np.pad(table, ((0, padded_channels(channels) - channels), (0, 0), (0, 0)))
@@ -154,7 +154,7 @@ def _border_bias(reader: "Reader", call: relax.Call, index: Index) -> object:
 
 
 #: Operator -> its view.
-VIEWS: dict[str, Callable[["Reader", relax.Call, Index], object]] = {
+VIEWS: dict[str, Callable[["Reader", relax.Call, Index], Scalar]] = {
     "relax.reshape": _reshape,
     "relax.expand_dims": _reshape,
     "relax.squeeze": _reshape,

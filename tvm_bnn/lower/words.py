@@ -9,7 +9,7 @@ import math
 
 from tvm import relax, tirx
 
-from tvm_bnn.lower.index import split_offset, zero
+from tvm_bnn.lower.index import Scalar, split_offset, zero
 from tvm_bnn.lower.layout import WORD, Layout, words
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.views import nearest_source
@@ -19,7 +19,7 @@ from tvm_bnn.relay_passes.rewriter import op_name, shape_of
 _SAME_BITS = {"relax.reshape", "relax.expand_dims", "relax.squeeze"}
 
 
-def word(reader: Reader, expr: relax.Expr, pixel: tuple, position) -> object | None:
+def word(reader: Reader, expr: relax.Expr, pixel: tuple, position) -> Scalar | None:
     """Word ``position`` of the channel bits at pixel (n, h, w); None where no whole word can be had."""
     if not isinstance(expr, relax.Var):
         return None
@@ -43,7 +43,7 @@ def word(reader: Reader, expr: relax.Expr, pixel: tuple, position) -> object | N
     return None
 
 
-def _stored_word(reader: Reader, var: relax.Var, pixel: tuple, position) -> object:
+def _stored_word(reader: Reader, var: relax.Var, pixel: tuple, position) -> Scalar:
     shape = shape_of(var)
     extents = (shape[0], *shape[2:])
     where = [i if extent > 1 else zero() for i, extent in zip(pixel, extents, strict=False)]
@@ -56,9 +56,9 @@ def _only_channels(expr: relax.Expr) -> bool:
     return len(shape) >= 2 and math.prod(shape[2:]) == 1
 
 
-def _split_word(reader: Reader, item: relax.TupleGetItem, pixel: tuple, position) -> object | None:
+def _split_word(reader: Reader, item: relax.TupleGetItem, pixel: tuple, position) -> Scalar | None:
     bound = reader.partition.definition.get(item.tuple_value)
-    if op_name(bound) != "relax.split":
+    if bound is None or op_name(bound) != "relax.split":
         return None
     axis, begin = split_offset(bound, item.index)
     if axis != 1 or begin % WORD or shape_of(item)[1] % WORD:
@@ -66,7 +66,7 @@ def _split_word(reader: Reader, item: relax.TupleGetItem, pixel: tuple, position
     return word(reader, bound.args[0], pixel, position + begin // WORD)
 
 
-def _concat_word(reader: Reader, call: relax.Call, pixel: tuple, position) -> object | None:
+def _concat_word(reader: Reader, call: relax.Call, pixel: tuple, position) -> Scalar | None:
     fields = call.args[0].fields
     if any(shape_of(field)[1] % WORD for field in fields):
         return None

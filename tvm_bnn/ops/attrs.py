@@ -28,10 +28,13 @@ class BConv2DAttrs:
     @classmethod
     def from_call(cls, attrs) -> "BConv2DAttrs":
         """Read the record back from the attributes of a Relax call."""
-        numbers = lambda name: tuple(int(v) for v in attrs[name])  # noqa: E731
-        return cls(
-            numbers("strides"), numbers("padding"), numbers("dilation"), int(attrs["groups"]), int(attrs["pad_value"])
-        )
+        geometry = _geometry(attrs["strides"], attrs["padding"], attrs["dilation"])
+        return cls(*geometry, int(attrs["groups"]), int(attrs["pad_value"]))
+
+    @classmethod
+    def from_conv2d(cls, attrs) -> "BConv2DAttrs":
+        """The geometry of a float ``relax.nn.conv2d``, whose padded taps contribute 0."""
+        return cls(*_geometry(attrs.strides, attrs.padding, attrs.dilation), int(attrs.groups))
 
     def output_size(self, height: int, width: int, kernel: Pair) -> Pair:
         """Rows and columns of the result for an input of height x width."""
@@ -41,3 +44,10 @@ class BConv2DAttrs:
             (span - self.dilation[axis] * (kernel[axis] - 1) - 1) // self.strides[axis] + 1 for span, axis in spans
         )
         return rows, columns
+
+
+def _geometry(strides, padding, dilation) -> tuple[Pair, tuple[int, int, int, int], Pair]:
+    """Plain numbers from the sequences of a Relax call."""
+    (sy, sx), (dy, dx) = ([int(v) for v in values] for values in (strides, dilation))
+    top, left, bottom, right = (int(v) for v in padding)
+    return (sy, sx), (top, left, bottom, right), (dy, dx)

@@ -8,6 +8,7 @@ schedules that serves it. It names its stages so that schedules find them: ``pad
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tvm_bnn.lower.index import Scalar
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.rewriter import op_name
 
@@ -16,7 +17,7 @@ from tvm_bnn.relay_passes.rewriter import op_name
 class Anchor:
     """element(logical index) -> value; family: the schedule family ("conv", "reduce", "argmax_resize", ...)."""
 
-    element: Callable[[tuple], object]
+    element: Callable[[tuple], Scalar]
     family: str
 
 

@@ -13,6 +13,8 @@ a constant per (filter, border class), takes that back:
 ``sum = base[row class, column class, o] - 2*acc,   base = K + sum over padded taps of s(w)``.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from tvm import relax, te, tirx
 
@@ -42,12 +44,6 @@ def block_filters(weight: np.ndarray, lanes: int) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(blocked, 1, -1))
 
 
-def _geometry(call: relax.Call) -> ops.BConv2DAttrs:
-    attrs = call.attrs
-    pairs = (tuple(int(v) for v in values) for values in (attrs.strides, attrs.padding, attrs.dilation))
-    return ops.BConv2DAttrs(*pairs, groups=int(attrs.groups))
-
-
 def _window(geometry: ops.BConv2DAttrs, kernel: tuple[int, ...], out: tuple[int, ...]) -> tuple[int, int]:
     """Rows and columns of padded input that the windows reach."""
     rows, columns = (
@@ -56,8 +52,9 @@ def _window(geometry: ops.BConv2DAttrs, kernel: tuple[int, ...], out: tuple[int,
     return rows, columns
 
 
-def _tap_axes(reader: Reader, height: int, width: int, channels: int):
+def _tap_axes(reader: Reader, kernel: Sequence[int], channels: int):
     """The reduction axes of a window, in the order in which sums are defined."""
+    height, width = kernel
     return [reader.reduce_axis(extent, name) for extent, name in ((height, "ky"), (width, "kx"), (channels, "kc"))]
 
 
@@ -121,7 +118,7 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     blocked = block_filters(packed, target.lanes32)
     filter_words = reader.array(blocked, "weight")
     lanes = blocked.shape[-1]
-    ky, kx, kc = _tap_axes(reader, *kernel, group_words)
+    ky, kx, kc = _tap_axes(reader, kernel, group_words)
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
     per_filter_group = filters // groups
 
@@ -187,7 +184,7 @@ def _float_conv(reader: Reader, data, geometry, weight: np.ndarray, out: tuple[i
     blocked = block_filters(np.ascontiguousarray(weight.transpose(0, 2, 3, 1), dtype=np.float32), target.lanes32)
     values = reader.array(blocked, "weight")
     lanes, groups = blocked.shape[-1], geometry.groups
-    ky, kx, kc = _tap_axes(reader, *kernel, per_group)
+    ky, kx, kc = _tap_axes(reader, kernel, per_group)
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
     per_filter_group = filters // groups
 
@@ -212,7 +209,7 @@ def _padded_source(reader: Reader, data, shape: tuple[int, ...], element, planar
 def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     """Float convolution with constant weights."""
     data, weight = call.args[0], value_of(call.args[1])
-    geometry = _geometry(call)
+    geometry = ops.BConv2DAttrs.from_conv2d(call.attrs)
     batch, channels, height, width = shape_of(data)
     out = shape_of(call)[2:]
     rows, columns = _window(geometry, weight.shape[2:], out)
@@ -266,7 +263,7 @@ def conv2d_transpose(reader: Reader, call: relax.Call, target) -> Anchor:
         block_filters(np.ascontiguousarray(forward.transpose(0, 2, 3, 1), dtype=np.float32), target.lanes32), "weight"
     )
     lanes = int(values.shape[-1])
-    ky, kx, kc = _tap_axes(reader, kh, kw, per_group)
+    ky, kx, kc = _tap_axes(reader, (kh, kw), per_group)
 
     def accumulate(n, y, x, o):
         group = tirx.min(o // per_group_out, groups - 1) if groups > 1 else 0
