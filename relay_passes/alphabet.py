@@ -71,6 +71,8 @@ class AlphabetAnalysis:
     """
 
     def __init__(self, rewriter: DataflowRewriter, sign_zero: str = "plus") -> None:
+        if sign_zero not in ("plus", "minus"):
+            raise ValueError(f"sign_zero is {sign_zero!r}; plus and minus are accepted")
         self._rewriter = rewriter
         self._known: dict[relax.Var, Alphabet] = {}
         self._emitted: dict[tuple[relax.Var, str], relax.Expr] = {}

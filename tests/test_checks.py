@@ -27,12 +27,18 @@ def compiled(model, size, count):
     return Case(compile_source(load_source(model, batches[0]), resolve("llvm", 2)), batches)
 
 
-@pytest.fixture(scope="module", params=["bench", "demo"])
-def case(request):
+@pytest.fixture(scope="module")
+def cases():
     """The named configurations with seeded weights: bench at a quarter of its height and width, demo at its own."""
-    if request.param == "demo":
-        return compiled(ding2024.build(ding2024.DEMO), (256, 512), 3)
-    return compiled(ding2024.bench(), (128, 256), 1)
+    return {
+        "bench": compiled(ding2024.bench(), (128, 256), 1),
+        "demo": compiled(ding2024.build(ding2024.DEMO), (256, 512), 3),
+    }
+
+
+@pytest.fixture(scope="module", params=["bench", "demo"])
+def case(request, cases):
+    return cases[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +77,16 @@ def test_every_value_follows_from_pytorchs(case):
     print(f"\n{len(figures)} values, worst float {worst:.2g}, {sum(figure.near for figure in figures)} bits near")
 
 
-def test_end_to_end_is_no_worse_than_pytorch_itself(case):
-    found = checks.end_to_end(case.made.imported, case.made.optimized, case.made.artifact, case.batches)
-    print(f"\n{found}")
-    assert found.compiled.bits > 1_000_000
-    assert found.no_worse
+def test_end_to_end_is_no_worse_than_pytorch_itself(cases):
+    """Over all images together: for a single one PyTorch may agree with itself, and then one flipped bit is not."""
+    pooled = []
+    for name, case in cases.items():
+        found = checks.end_to_end(case.made.imported, case.made.optimized, case.made.artifact, case.batches)
+        print(f"\n{name}\n{found}")
+        assert found.compiled.bits > 1_000_000
+        pooled.append(found)
+    total = checks.EndToEnd(*(first + second for first, second in zip(*(vars(f).values() for f in pooled), strict=True)))
+    assert total.no_worse, str(total)
 
 
 # --- they see faults --------------------------------------------------------------------------------------------
