@@ -18,12 +18,12 @@ from tvm.s_tir import Schedule
 
 from tvm_bnn.lower.layout import WORD
 from tvm_bnn.schedules.elementwise import place_readers
-from tvm_bnn.schedules.stages import Stages, _inner_loops, extent, pack_tail, vectorize_channels
+from tvm_bnn.schedules.stages import Stages, extent, inner_loops, pack_tail, vectorize_channels
 
 
 @dataclass(frozen=True)
 class ConvTile:
-    """Decisions of the template: pixels and filter vectors of a tile; None samples them."""
+    """Decisions of the template: pixels and filter vectors of a register tile."""
 
     pixels: int
     vectors: int
@@ -59,7 +59,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None) -> str:
     """Schedule a kernel of the "conv" family in place; returns the name of the rule."""
     stages = Stages.of(sch)
     acc = sch.get_sblock("acc")
-    binary = "popcount" in str(sch.get(acc).body)
+    binary = str(sch.get(acc).writes[0].buffer.dtype) == "uint32"
     n, y, x, o, ky, kx, kc = sch.get_loops(acc)
     filters, width = extent(sch, o), extent(sch, x)
     lanes = min(target.lanes32, filters)
@@ -81,7 +81,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None) -> str:
     for name in stages.values:
         value = sch.get_sblock(name)
         sch.reverse_compute_at(value, xo, preserve_unit_loops=True)
-        *outer, channels = _inner_loops(sch, value, xo)
+        *outer, channels = inner_loops(sch, value, xo)
         for loop in [*outer, *vectorize_channels(sch, channels, lanes)[:-1]]:
             sch.unroll(loop)
     pack_tail(sch, {name: xo for name in stages.starting("cond_")})
@@ -96,7 +96,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None) -> str:
 def _copy_rows(sch: Schedule, rows, target) -> None:
     pad = sch.get_sblock("pad")
     sch.compute_at(pad, rows, preserve_unit_loops=True)
-    inner = _inner_loops(sch, pad, rows)
+    inner = inner_loops(sch, pad, rows)
     last = inner[-1]
     if extent(sch, last) % target.lanes32 == 0:
         vectorize_channels(sch, last, target.lanes32)

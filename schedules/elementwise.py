@@ -3,7 +3,7 @@
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
-from tvm_bnn.schedules.stages import Stages, _inner_loops, extent, pack_tail, vectorize_channels
+from tvm_bnn.schedules.stages import Stages, extent, inner_loops, pack_tail, vectorize_channels
 
 
 def apply(sch: Schedule, target) -> str:
@@ -41,7 +41,7 @@ def place_readers(sch: Schedule, names: list[str], at: LoopRV | None, target) ->
         reached = [homes.get(source, at) for source in sources]
         home = reached[0] if reached and all(loop is reached[0] for loop in reached) else None
         if home is not None and _placed_under(sch, value, home):
-            _vectors(sch, _inner_loops(sch, value, home)[-1], target)
+            _vectors(sch, inner_loops(sch, value, home)[-1], target)
         else:
             *outer, channels = sch.get_loops(value)
             _vectors(sch, channels, target)

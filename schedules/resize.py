@@ -4,7 +4,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
-from tvm_bnn.schedules.stages import Stages, _inner_loops, pack_tail, vectorize_channels
+from tvm_bnn.schedules.stages import Stages, inner_loops, pack_tail, vectorize_channels
 
 
 def apply(sch: Schedule, target) -> str:
@@ -24,7 +24,7 @@ def apply(sch: Schedule, target) -> str:
         vectorize_channels(sch, channels, target.lanes32)
         parallel_rows(sch, outer)
     else:
-        vectorize_channels(sch, _inner_loops(sch, vertical, rows)[-1], target.lanes32)
+        vectorize_channels(sch, inner_loops(sch, vertical, rows)[-1], target.lanes32)
     if first.startswith("cond_"):
         pack_tail(sch, {first: at})
     place_readers(sch, others, at, target)

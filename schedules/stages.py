@@ -65,7 +65,7 @@ def pack_tail(sch: Schedule, at: dict[str, LoopRV], unroll: int = 64) -> None:
         for name in (cond.replace("cond_", "mask_"), cond.replace("cond_", "bits_")):
             block = sch.get_sblock(name)
             sch.reverse_compute_at(block, loop, preserve_unit_loops=True)
-            loops = _inner_loops(sch, block, loop)
+            loops = inner_loops(sch, block, loop)
             if name.startswith("mask_"):
                 sch.set_scope(block, 0, "local")
                 loops = loops[:-1]
@@ -79,7 +79,7 @@ def pack_tail(sch: Schedule, at: dict[str, LoopRV], unroll: int = 64) -> None:
         gather_mask(sch, mask, lane, extent(sch, lane))
 
 
-def _inner_loops(sch: Schedule, block: SBlockRV, at: LoopRV) -> list[LoopRV]:
+def inner_loops(sch: Schedule, block: SBlockRV, at: LoopRV) -> list[LoopRV]:
     """Loops of a block below another loop."""
     loops = sch.get_loops(block)
     outer = sch.get(at)

@@ -11,7 +11,7 @@ stage      holds
 =========  ==================================================================================
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -37,7 +37,6 @@ class Kernel:
     outputs: list[tuple[relax.Var, Layout]]
     family: str
     name: str
-    attrs: dict[str, object] = field(default_factory=dict)
 
 
 def mask_lanes(target) -> int:
@@ -73,7 +72,6 @@ class KernelBuilder:
         return self._assemble(reader, [(var, layout)], "elementwise", "copy")
 
     def _assemble(self, reader: Reader, outputs, family: str, name: str) -> Kernel:
-        tensors = []
         # numbers first: a predicate may then read the stored number instead of computing it again
         order = sorted(range(len(outputs)), key=lambda i: outputs[i][1] is Layout.BITS)
         made: dict[int, te.Tensor] = {}
