@@ -2,12 +2,18 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/set-up
+DEMO_STAMP := .venv/set-up-demo
+DEMO_OUTPUT ?= demo_output
 PYTEST_FLAGS ?= -n logical --dist loadfile
 SOURCES := tvm_bnn schedules relay_passes examples tests
 
-.PHONY: test lint types unit clean
+.PHONY: demo test lint types unit clean
 
 test: lint types unit
+
+# The trained example network, compiled for this machine, on test scenes that it never saw.
+demo: $(DEMO_STAMP)
+	$(BIN)/python -m tvm_bnn.examples.ding2024.demo -o $(DEMO_OUTPUT)
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)
@@ -22,12 +28,14 @@ types: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+# The demonstration needs the package alone; checks and tests need their tools as well.
+$(STAMP): EXTRAS := [test,tune]
+$(STAMP) $(DEMO_STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip "setuptools>=77" wheel
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[test,tune]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".$(EXTRAS)"
 	touch $@
 
 clean:
-	rm -rf .venv .typecheck .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf demo_output .venv .typecheck .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -59,7 +59,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None) -> str:
     """Schedule a kernel of the "conv" family in place; returns the name of the rule."""
     stages = Stages.of(sch)
     acc = sch.get_sblock("acc")
-    binary = str(sch.get(acc).writes[0].buffer.dtype) == "uint32"
+    binary = str(sch.get(acc).writes[0].source.dtype) == "uint32"
     n, y, x, o, ky, kx, kc = sch.get_loops(acc)
     filters, width = extent(sch, o), extent(sch, x)
     lanes = min(target.lanes32, filters)

@@ -5,7 +5,8 @@
 
 Two stages, as in Bi-Real Net and ReActNet: first the activations are binary and the weights real, then both are
 binary. Half of the pixels' work is saved by starting small: stage one, and a first part of stage two, see the images
-at half their size, the rest at full size. (The twin has the same two stages of sizes, with nothing binary.)
+at half their size, the rest at full size. (The twin has the same two stages of sizes, with nothing binary.) Further
+stages repeat the second at full size, the learning rate starting anew; a finished run can be given more of them.
 A run that was stopped continues from its last saved step: the batches, their augmentation and the learning rate follow
 from the seed and the number of the step alone.
 """
@@ -44,14 +45,14 @@ CACHED = 2000  # decoded images that are kept
 class Plan:
     """What a run does; two runs of one plan on the same data give the same network.
 
-    variant : "twin" or "binary". branches : K. steps : optimiser steps of the two stages. grow : share of stage two
-    that still sees half-size images. rates : highest learning rate of each stage. size : (H, W) of full images.
-    init : float twin to start from, for a binary network.
+    variant : "twin" or "binary". branches : K. steps : optimiser steps of each stage, two or more. grow : share of
+    stage two that still sees half-size images. rates : highest learning rate of stage one and of the later ones.
+    size : (H, W) of full images. init : float twin to start from, for a binary network.
     """
 
     variant: str = "binary"
     branches: int = 1
-    steps: tuple[int, int] = (600, 600)
+    steps: tuple[int, ...] = (600, 600)
     grow: float = 0.3
     rates: tuple[float, float] = (2e-3, 1e-3)
     batch: int = 8
@@ -62,13 +63,26 @@ class Plan:
     def __post_init__(self) -> None:
         if self.variant not in ("twin", "binary"):
             raise ValueError(f"variant is {self.variant!r}; accepted: twin, binary")
+        if len(self.steps) < 2:
+            raise ValueError(f"steps are given for {len(self.steps)} stage; there are two stages or more")
 
     @property
     def total(self) -> int:
         return sum(self.steps)
 
+    @property
+    def starts(self) -> list[int]:
+        """The first step of each stage."""
+        return [sum(self.steps[:stage]) for stage in range(len(self.steps))]
+
     def stage(self, step: int) -> int:
-        return 0 if step < self.steps[0] else 1
+        return max(stage for stage, start in enumerate(self.starts) if start <= step)
+
+    def continues(self, other: "Plan", step: int) -> bool:
+        """Whether the first steps of both plans are the same: they differ in stages that begin later, if at all."""
+        stage = self.stage(max(step - 1, 0))
+        same = self.steps[: stage + 1] == other.steps[: stage + 1]
+        return same and replace(other, steps=self.steps) == self
 
     def half(self, step: int) -> bool:
         return step < self.steps[0] + self.grow * self.steps[1]
@@ -76,9 +90,15 @@ class Plan:
     def rate(self, step: int) -> float:
         """Warm-up, then half a cosine down to 0, in each stage."""
         stage = self.stage(step)
-        inside = step - stage * self.steps[0]
+        inside = step - self.starts[stage]
         cosine = 0.5 + 0.5 * np.cos(np.pi * inside / self.steps[stage])
-        return self.rates[stage] * float(cosine) * min(1.0, (inside + 1) / WARM_UP)
+        return self.rates[min(stage, 1)] * float(cosine) * min(1.0, (inside + 1) / WARM_UP)
+
+
+def as_plan(fields: dict[str, Any]) -> Plan:
+    """The plan of these fields, with lists where it has tuples."""
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return Plan(**fields)
 
 
 def _real_weights(model: nn.Module) -> None:
@@ -174,7 +194,7 @@ class Run:
         self.batches = Batches(plan, folder, self.model)
         self.step, self.seconds = 0, 0.0
         saved = torch.load(state, weights_only=True) if state.exists() else None
-        if saved is not None and saved["plan"] != json.dumps(asdict(plan)):
+        if saved is not None and not plan.continues(as_plan(json.loads(saved["plan"])), saved["step"]):
             raise InputError(f"{state} is of a run with another plan: {saved['plan']}; delete it or give another OUT")
         self._enter(plan.stage(saved["step"] if saved else 0))
         if saved is not None:
@@ -199,8 +219,8 @@ class Run:
     def advance(self) -> float:
         """One optimiser step; its loss."""
         begun = time.perf_counter()
-        if self.step == self.plan.steps[0]:
-            self._enter(1)
+        if self.step in self.plan.starts[1:]:
+            self._enter(self.plan.stage(self.step))
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.rate(self.step)
         images, truth = self.batches(self.step)
@@ -262,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--variant", choices=["twin", "binary"], default=Plan.variant)
     parser.add_argument("--branches", type=int, default=Plan.branches, metavar="K")
     parser.add_argument("--init", help="float twin to start a binary network from")
-    parser.add_argument("--steps", type=int, nargs=2, default=Plan.steps, metavar=("STAGE1", "STAGE2"))
+    parser.add_argument("--steps", type=int, nargs="+", default=Plan.steps, help="of each stage, two or more")
     parser.add_argument("--grow", type=float, default=Plan.grow, help="share of stage two on half-size images")
     parser.add_argument("--rates", type=float, nargs=2, default=Plan.rates, metavar=("STAGE1", "STAGE2"))
     parser.add_argument("--batch", type=int, default=Plan.batch)
@@ -277,9 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
     data, out = given.pop("data"), given.pop("out")
     torch.set_num_threads(given.pop("threads"))
     try:
-        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
-        plan = Plan(**fields)
-        train(plan, data, out)
+        train(as_plan(given), data, out)
         model = load_compact(out)
         folder = RoadFolder.open(data, "validation")
         print(json.dumps({"validation": evaluate(model, model.preprocessing, folder)}))
