@@ -9,6 +9,7 @@ import argparse
 import inspect
 import os
 import sys
+import tempfile
 import types
 import warnings
 from collections.abc import Sequence
@@ -168,8 +169,14 @@ def _check_folder(path: str | None) -> None:
         raise OutputError(f"cannot write {path}: there is no folder {folder}; make it, or choose another")
     if Path(path).is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; give the name of a file")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"cannot write {path}: the folder {folder} is not writable; choose another")
+    try:
+        # a file without a name: nothing stays behind, and read-only disks are noticed too
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: no file can be made in {folder} ({error.strerror}); choose another folder"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """The driver: a source goes through the phases one after the other, and becomes an artifact."""
 
+import os
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import tvm_ffi
 
 from tvm_bnn import artifact, errors, explain, linker
 from tvm_bnn.console import Progress
-from tvm_bnn.errors import UnsupportedError
+from tvm_bnn.errors import OutputError, UnsupportedError
 from tvm_bnn.frontend.importer import Imported, import_program
 from tvm_bnn.frontend.naming import name_by_node
 from tvm_bnn.frontend.source import Source, check_stateless, input_values, output_values
@@ -29,6 +30,8 @@ from tvm_bnn.targets import Target
 #: What sign(0) of a real tensor becomes: a convention, or the third level that PyTorch gives it.
 SIGN_ZERO = ("plus", "minus", "exact")
 _LAYOUTS = {4: "NCHW"}
+# the code of a network is far smaller, that of one with very many different layers perhaps not
+_CODE_BYTES = 8 << 20
 
 # A pass is called from C++, and an error that crosses it keeps its type only where TVM knows the name.
 for _error in (*errors.BnnError.__subclasses__(), errors.BnnError, KeyboardInterrupt):
@@ -84,7 +87,7 @@ def compile_source(
     with progress.phase("build") as detail, stages.watched(detail):
         executable = tvm.compile(scheduled, target=target.tvm())
     with progress.phase("link"):
-        library = _linked(executable, target)
+        library = _linked(executable, target, _room(source))
     layers = explain.rows(decisions, optimized, lowered.kernel_of, scheduled)
     made = Artifact(library, _manifest(source, target, layers))
     if target.native:
@@ -106,11 +109,26 @@ def _optimized(module: tvm.IRModule, sign_zero: str) -> tuple[tvm.IRModule, Deci
     return optimized, decisions
 
 
-def _linked(executable: Any, target: Target) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
-        path = Path(folder) / artifact.LIBRARY_NAME
-        executable.export_library(str(path), fcompile=linker.fcompile(target.triple))
-        return path.read_bytes()
+def _room(source: Source) -> int:
+    """Bytes that linking needs on the disk at most: objects and library, each with the weights and some code."""
+    weights = [*source.program.state_dict.values(), *source.program.constants.values()]
+    return 2 * (_CODE_BYTES + sum(value.nbytes for value in weights if isinstance(value, torch.Tensor)))
+
+
+def _linked(executable: Any, target: Target, room: int) -> bytes:
+    try:
+        with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
+            path = Path(folder) / artifact.LIBRARY_NAME
+            # LLVM ends the whole process where the disk is full, so that is found out before
+            with tempfile.TemporaryFile(dir=folder) as file:
+                os.posix_fallocate(file.fileno(), 0, room)
+            executable.export_library(str(path), fcompile=linker.fcompile(target.triple), workspace_dir=folder)
+            return path.read_bytes()
+    except OSError as error:
+        raise OutputError(
+            f"cannot link in a temporary folder: {error.strerror or error}; set TMPDIR to a folder with "
+            f"{(room >> 20) + 1} MB of free space"
+        ) from error
 
 
 def _manifest(source: Source, target: Target, layers: list[explain.Row]) -> artifact.Manifest:

@@ -7,7 +7,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -15,9 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tvm_bnn import artifact, runtime
+from tvm_bnn import artifact
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    # loaded inside the command: TVM takes a second, in which an interruption is to end as quietly as later
+    from tvm_bnn import runtime
 
 # Okabe and Ito's eight colours, which the colour-blind can tell apart; black last, since it hides the image.
 OKABE_ITO = (
@@ -127,6 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _image_format(options.output)
     with Progress() as progress:
         with progress.phase("load"):
+            from tvm_bnn import runtime
+
             network = runtime.load(options.artifact)
             if options.threads:
                 network.threads = options.threads

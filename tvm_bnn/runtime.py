@@ -174,8 +174,10 @@ def _load_library(library: bytes) -> Any:
             f"the compiled code cannot be loaded ({_first_line(error)}); compile it again here"
         ) from error
     except OSError as error:
+        # asking tempfile where that is would fail again
+        place = tempfile.tempdir or os.environ.get("TMPDIR", "/tmp")
         raise OutputError(
-            f"cannot unpack the compiled code to {tempfile.gettempdir()}: {error.strerror or _first_line(error)}; "
+            f"cannot unpack the compiled code to {place}: {error.strerror or _first_line(error)}; "
             f"set TMPDIR to a folder with {len(library) >> 20} MB of free space"
         ) from error
 
