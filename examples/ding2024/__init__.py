@@ -3,7 +3,8 @@
 from tvm_bnn.examples.ding2024.config import BENCH, DEMO, Ding2024Config
 from tvm_bnn.examples.ding2024.inputs import example_inputs
 from tvm_bnn.examples.ding2024.macs import count_macs
-from tvm_bnn.examples.ding2024.model import Ding2024, bench, build, demo
+from tvm_bnn.examples.ding2024.model import Ding2024, bench, build
+from tvm_bnn.examples.ding2024.trained import demo, demo_float_twin
 from tvm_bnn.examples.ding2024.twin import float_twin
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "build",
     "count_macs",
     "demo",
+    "demo_float_twin",
     "example_inputs",
     "float_twin",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tvm_bnn.examples.ding2024.config import BENCH, DEMO, Ding2024Config
+from tvm_bnn.examples.ding2024.config import BENCH, Ding2024Config
 from tvm_bnn.examples.ding2024.decoder import Decoder
 from tvm_bnn.examples.ding2024.encoder import Encoder
 from tvm_bnn.examples.ding2024.labels import labels
@@ -54,8 +54,3 @@ def build(config: Ding2024Config, seed: int = 0) -> Ding2024:
 def bench(branches: int = 1, stem: str = "3x3", seed: int = 0) -> Ding2024:
     """The network that speed is measured on: width 64, 128 decoder channels, 19 classes, 512x1024."""
     return build(replace(BENCH, branches=branches, stem=stem), seed)
-
-
-def demo(branches: int = 1, seed: int = 0) -> Ding2024:
-    """The small network: width 32, 64 decoder channels, 4 classes, 256x512. Its weights are random."""
-    return build(replace(DEMO, branches=branches), seed)
