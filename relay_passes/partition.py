@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from tvm import relax
 
 from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
+from tvm_bnn.relay_passes.fold_constants import is_constant
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, shape_of
 
@@ -28,6 +29,9 @@ VIEWS = frozenset(
 
 def is_view(expr: relax.Expr) -> bool:
     """Whether a bound expression is resolved by its readers."""
+    if op_name(expr) == "relax.take":  # by picks that are known, along one axis
+        picks = expr.args[1]
+        return expr.attrs.axis is not None and is_constant(picks) and len(shape_of(picks)) < 2
     return isinstance(expr, relax.TupleGetItem | relax.Tuple) or op_name(expr) in VIEWS or is_nearest(expr)
 
 

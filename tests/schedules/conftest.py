@@ -23,7 +23,9 @@ TARGETS = {
     "avx512": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq",
     "avx2": "llvm -mcpu=x86-64-v3",
     "generic": "llvm -mcpu=x86-64-v2",
+    "generic with fma": "llvm -mcpu=x86-64-v2 -mattr=+fma",
 }
+ROTATION = ["avx512", "avx2", "generic"]  # unless the file has its own ``TARGETS``
 TOGETHER = 40  # cases in one module
 
 
@@ -84,7 +86,7 @@ def target_of() -> Callable[[str], targets.Target]:
 
     def resolved(name: str) -> targets.Target:
         target = targets.resolve(TARGETS[name], threads=1)
-        assert target.isa == name
+        assert target.isa == isa_of(name)
         if not target.native:
             pytest.skip(f"this CPU cannot run code for {TARGETS[name]!r}")
         return target
@@ -112,8 +114,8 @@ def _flat(value: Any) -> list[np.ndarray]:
 class Grid:
     """Results of the cases of one file, compiled in groups on first use."""
 
-    def __init__(self, cases: dict[str, Callable[[Case], relax.Expr]]) -> None:
-        self.cases = cases
+    def __init__(self, cases: dict[str, Callable[[Case], relax.Expr]], rotation: list[str]) -> None:
+        self.cases, self.rotation = cases, rotation
         self.names = list(cases)
         self._results: dict[tuple[str, str], Any] = {}
         self._tried: set[tuple[int, str]] = set()
@@ -123,8 +125,9 @@ class Grid:
         group = self.names.index(name) // TOGETHER
         if (group, target.isa) not in self._tried:
             self._tried.add((group, target.isa))
-            wanted = self.names[group * TOGETHER : (group + 1) * TOGETHER]
-            self._run([n for n in wanted if target.isa in targets_of(self.names.index(n))], target)
+            first = group * TOGETHER
+            wanted = enumerate(self.names[first : first + TOGETHER], first)
+            self._run([n for i, n in wanted if target.isa in map(isa_of, targets_of(i, self.rotation))], target)
         if (name, target.isa) not in self._results:
             self._run_together([name], target)
         got, expected = self._results[name, target.isa]
@@ -170,20 +173,25 @@ def build(
     return builder.get(), data, counts
 
 
-def targets_of(index: int) -> list[str]:
+def isa_of(name: str) -> str:
+    """Family of schedules of a name of TARGETS."""
+    return name.split()[0]
+
+
+def targets_of(index: int, rotation: list[str]) -> list[str]:
     """The targets that a case runs on."""
-    names = list(TARGETS)
-    return names if index % 10 == 0 else [names[index % len(names)]]
+    return rotation if index % 10 == 0 else [rotation[index % len(rotation)]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Cases of a grid file, each with its targets."""
     if "case" in metafunc.fixturenames:
-        pairs = [(n, t) for i, n in enumerate(metafunc.module.CASES) for t in targets_of(i)]
+        rotation = getattr(metafunc.module, "TARGETS", ROTATION)
+        pairs = [(n, t) for i, n in enumerate(metafunc.module.CASES) for t in targets_of(i, rotation)]
         metafunc.parametrize(("case", "target"), pairs, ids=[f"{name}-{target}" for name, target in pairs])
 
 
 @pytest.fixture(scope="module")
 def grid(request: pytest.FixtureRequest) -> Grid:
     """The grid of the file."""
-    return Grid(request.module.CASES)
+    return Grid(request.module.CASES, getattr(request.module, "TARGETS", ROTATION))

@@ -15,7 +15,7 @@ from tvm import relax, sym, te, tirx
 from tvm_bnn.errors import UnsupportedError
 from tvm_bnn.lower.index import Index, Scalar, broadcast_index, shifted, split_offset, zero
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, stored_shape, words
-from tvm_bnn.lower.scalar import immediate, scalar
+from tvm_bnn.lower.scalar import immediate, reads, scalar
 from tvm_bnn.lower.views import VIEWS, nearest
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
@@ -41,8 +41,8 @@ class Reader:
         self.arguments: list[relax.Var | np.ndarray] = []
         self.stages: dict[relax.Var, Callable[[Index], Scalar]] = {}
         self.analyzer = sym.Analyzer()
-        members = region.members if region is not None else []
-        self._readers = Counter(o for m in members for o in operands(partition.definition[m]))
+        members = [partition.definition[member] for member in region.members] if region is not None else []
+        self._readers = Counter(operand for call in members for operand in operands(call) * reads(call))
         self._shared: dict[tuple[relax.Var, str], tirx.Var] = {}
         self._let: list[tuple[tirx.Var, Scalar]] = []
         self._placeholder: dict[object, te.Tensor] = {}
@@ -89,7 +89,7 @@ class Reader:
         return self.region is not None and self.partition.region_of.get(var) is self.region
 
     def _defined(self, value: relax.Expr, var: relax.Var | None, index: Index) -> Scalar:
-        if isinstance(value, relax.Var):
+        if isinstance(value, relax.Var) or is_constant(value):
             return self.element(value, index)
         if isinstance(value, relax.TupleGetItem):
             return self._tuple_field(value, index)
@@ -164,7 +164,11 @@ class Reader:
 
         Kernels compute padded channels too; theirs may read any value, but only inside the tensor.
         """
-        return index if self.analyzer.can_prove(index < extent) else tirx.min(index, extent - 1)
+        try:
+            provable = self.analyzer.can_prove(index < extent)
+        except TypeError:  # an index from a table: the analyzer cannot hold elements of te tensors
+            provable = False
+        return index if provable else tirx.min(index, extent - 1)
 
     def compute(self, shape: Sequence[int], element: Callable[..., Scalar], name: str) -> te.Tensor:
         """``te.compute`` whose index ranges the reader knows while it builds the expression."""

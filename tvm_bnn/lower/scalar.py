@@ -124,6 +124,18 @@ SCALAR: dict[str, Callable] = {
 }
 
 
+#: Operators whose expression reads an operand several times.
+_REPEATS = frozenset(
+    "relax.exp relax.log relax.sigmoid relax.tanh relax.erf relax.sign relax.square relax.power relax.nn.leakyrelu "
+    "relax.nn.silu relax.nn.gelu relax.nn.gelu_tanh relax.nn.softplus relax.nn.prelu".split()
+)
+
+
+def reads(call: relax.Call) -> int:
+    """How often the expression of a call reads an operand: once, or more often (2)."""
+    return 2 if op_name(call) in _REPEATS else 1
+
+
 def scalar(call: relax.Call, operands: list) -> Scalar:
     """The value of an elementwise call at one index, given its tensor operands there.
 

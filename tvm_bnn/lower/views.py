@@ -101,13 +101,14 @@ def _pad(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
 
 
 def _take(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
-    axis, picks = int(call.attrs.axis), value_of(call.args[1]).astype(np.int32)
+    shape = shape_of(call.args[0])
+    axis = int(call.attrs.axis) % len(shape)
+    picks = (value_of(call.args[1]) % shape[axis]).astype(np.int32)
     if picks.ndim == 0:
         return reader.element(call.args[0], (*index[:axis], tirx.const(int(picks), "int32"), *index[axis:]))
-    if picks.ndim != 1:
-        raise UnsupportedError(f"{path_of(call) or 'the model'}: take with indices of rank {picks.ndim}")
     table = reader.array(picks, "picks")
-    return reader.element(call.args[0], (*index[:axis], table(index[axis]), *index[axis + 1 :]))
+    source = table(reader.inside(index[axis], len(picks)))
+    return reader.element(call.args[0], (*index[:axis], source, *index[axis + 1 :]))
 
 
 def _tile(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
