@@ -1,0 +1,202 @@
+"""Training, compact checkpoints, and the networks that ship."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tvm_bnn.errors import InputError, ModelError
+from tvm_bnn.examples.ding2024 import DEMO, Ding2024Config, build, example_inputs, float_twin
+from tvm_bnn.examples.ding2024.accuracy import evaluate, iou
+from tvm_bnn.examples.ding2024.figures import FIGURES, QUICK
+from tvm_bnn.examples.ding2024.road_folder import IGNORED, RoadFolder
+from tvm_bnn.examples.ding2024.road_scenes import write_folder
+from tvm_bnn.examples.ding2024.train import Batches, Plan, fresh, main, train
+from tvm_bnn.examples.ding2024.trained import CHECKPOINTS, demo, demo_float_twin
+from tvm_bnn.examples.ding2024.weights import load_compact, read_compact, save_compact
+from tvm_bnn.nn import BinaryConv2d, BinaryConvTranspose2d, binary_weight
+
+SIZE = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    write_folder(root, {"training": 6, "validation": 2}, size=SIZE)
+    return root
+
+
+def _plan(**fields) -> Plan:
+    return Plan(**{"steps": (2, 2), "grow": 0.5, "batch": 2, "size": SIZE, **fields})
+
+
+def _same_tensors(first: Path, second: Path) -> bool:
+    one, other = read_compact(first)[0], read_compact(second)[0]
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(stop: int, data: Path, tmp_path: Path):
+    plan = _plan(branches=2)
+    train(plan, data, tmp_path / "whole.safetensors")
+    train(plan, data, tmp_path / "parts.safetensors", save_every=1, stop_after=stop)
+    assert not (tmp_path / "parts.safetensors").exists()
+    assert train(plan, data, tmp_path / "parts.safetensors").step == 4
+    assert _same_tensors(tmp_path / "whole.safetensors", tmp_path / "parts.safetensors")
+
+
+def test_a_finished_run_can_be_given_another_stage(data: Path, tmp_path: Path):
+    train(_plan(), data, tmp_path / "parts.safetensors")
+    train(_plan(steps=(2, 2, 1)), data, tmp_path / "parts.safetensors")
+    train(_plan(steps=(2, 2, 1)), data, tmp_path / "whole.safetensors")
+    assert _same_tensors(tmp_path / "whole.safetensors", tmp_path / "parts.safetensors")
+    with pytest.raises(InputError, match="another plan"):
+        train(_plan(steps=(2, 3, 1)), data, tmp_path / "parts.safetensors")
+
+
+def test_the_rate_falls_in_each_stage():
+    plan = Plan(steps=(100, 100, 50), rates=(2e-3, 1e-3))
+    assert plan.starts == [0, 100, 200] and plan.total == 250
+    assert [plan.stage(step) for step in (0, 99, 100, 199, 200, 249, 250)] == [0, 0, 1, 1, 2, 2, 2]
+    assert [plan.rate(start + 25) for start in (0, 100)] == pytest.approx([2e-3 * 0.853553, 1e-3 * 0.853553])
+    assert plan.rate(225) == pytest.approx(0.5e-3) and plan.rate(0) == pytest.approx(2e-3 / 20)
+    assert max(plan.rate(step) for step in (99, 199, 249)) < 2e-6
+    with pytest.raises(ValueError, match="steps are given for 1 stage; there are two stages or more"):
+        Plan(steps=(5,))
+
+
+def test_seeds_and_steps_change_the_result(data: Path, tmp_path: Path):
+    out = [tmp_path / f"{index}.safetensors" for index in range(3)]
+    for path, plan in zip(out, (_plan(), _plan(seed=1), _plan(steps=(2, 3))), strict=True):
+        train(plan, data, path)
+    assert not _same_tensors(out[0], out[1]) and not _same_tensors(out[0], out[2])
+
+
+def test_progress_of_another_plan_is_refused(data: Path, tmp_path: Path):
+    train(_plan(variant="twin"), data, tmp_path / "n.safetensors", save_every=1, stop_after=1)
+    with pytest.raises(InputError, match=r"n\.state is of a run with another plan: .*; delete it or give another OUT"):
+        train(_plan(variant="twin", seed=1), data, tmp_path / "n.safetensors")
+
+
+def test_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    options = ["--steps", "1", "1", "--batch", "2", "--size", "64", "64", "--threads", "1"]
+    twin, binary = str(tmp_path / "twin.safetensors"), str(tmp_path / "k2.safetensors")
+    assert main([str(data), twin, "--variant", "twin", *options]) == 0
+    assert main([str(data), binary, "--branches", "2", "--init", twin, *options]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0 <= last["validation"]["mIoU"] <= 100
+    assert load_compact(Path(binary)).config == replace(DEMO, branches=2, input_size=SIZE)
+    assert main([str(tmp_path / "nowhere"), twin, *options]) == 2
+    assert "no images CATEGORY_NUMBER.png" in capsys.readouterr().out
+
+
+def test_stage_one_trains_real_weights_and_stage_two_binary_ones(data: Path, tmp_path: Path):
+    for stop, binary in ((1, False), (3, True)):
+        run = train(_plan(), data, tmp_path / f"{stop}.safetensors", stop_after=stop)
+        kinds = {type(module) for module in run.model.modules()}
+        assert (BinaryConv2d in kinds) == binary
+
+
+def test_a_binary_network_starts_from_the_twin(data: Path, tmp_path: Path):
+    twin = tmp_path / "twin.safetensors"
+    train(_plan(variant="twin", steps=(1, 0)), data, twin)
+    model, source = fresh(_plan(branches=2, init=str(twin)), classes=4), load_compact(twin)
+    encoder, blocks = "encoder.stages.0.0.conv.weight", "decoder.last.branches.blocks"
+    assert torch.equal(model.get_parameter(encoder), source.get_parameter(encoder))
+    first, second = (model.get_parameter(f"{blocks}.{index}.conv.weight") for index in range(2))
+    original = source.get_parameter(f"{blocks}.0.conv.weight")
+    assert torch.equal(first, original)
+    assert 0.3 < ((second - original).std() / original.std()) < 0.7
+
+
+def test_every_image_comes_once_an_epoch(data: Path):
+    plan = _plan()
+    batches = Batches(plan, RoadFolder.open(data, "training"), fresh(plan, 4))
+    epochs = [[index for step in range(e * 3, e * 3 + 3) for index in batches._indices(step)] for e in range(3)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(6))] * 3
+    assert epochs[0] != epochs[1] or epochs[1] != epochs[2]
+    assert batches(2)[0].shape == (2, 3, 32, 32) and batches(3)[0].shape == (2, 3, 64, 64)
+
+
+def test_iou_by_hand():
+    true = torch.tensor([[[0, 0, 1, 1], [2, 2, IGNORED, 1]]])
+    predicted = torch.tensor([[[0, 1, 1, 1], [2, 0, 2, 1]]])
+    other = torch.tensor([[[1, 2, 2, 2]]])
+    result = iou([(predicted, true), (other, other)], 3)
+    # background: 1 of 3; road: 3 and 1 of 4 and 1; lane: 1 and 3 of 2 and 3, the ignored pixel not counted
+    expected = {"background": 100 / 3, "road": 80.0, "lane": 80.0}
+    assert result == pytest.approx({**expected, "mIoU": sum(expected.values()) / 3})
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "transposed"])
+def test_compact_checkpoints_are_exact(upsampling: str, small: Ding2024Config, tmp_path: Path):
+    model = build(replace(small, upsampling=upsampling, branches=2))
+    save_compact(model, tmp_path / "a", "binary")
+    loaded = load_compact(tmp_path / "a")
+    save_compact(loaded, tmp_path / "b", "binary")
+    again = load_compact(tmp_path / "b")
+    assert _same_tensors(tmp_path / "a", tmp_path / "b") and loaded.config == model.config and not loaded.training
+    inputs = example_inputs(model)
+    assert torch.equal(loaded(*inputs), again(*inputs))
+    pairs = list(zip(model.modules(), loaded.modules(), strict=True))
+    assert sum(isinstance(module, BinaryConv2d | BinaryConvTranspose2d) for module, _ in pairs) > 20
+    for module, restored in pairs:
+        if isinstance(module, BinaryConv2d):
+            assert isinstance(restored, BinaryConv2d)
+            assert torch.equal(binary_weight(restored.weight), restored.weight)
+            torch.testing.assert_close(binary_weight(restored.weight), binary_weight(module.weight), rtol=5e-4, atol=0)
+        elif not isinstance(module, BinaryConvTranspose2d):
+            for name, value in module.named_parameters(recurse=False):
+                assert torch.equal(value, restored.get_parameter(name))
+
+
+def test_compact_twin_is_rounded_once(small: Ding2024Config, tmp_path: Path):
+    twin = float_twin(small)
+    save_compact(twin, tmp_path / "a", "twin")
+    loaded = load_compact(tmp_path / "a")
+    for name, value in loaded.state_dict().items():
+        expected = twin.state_dict()[name]
+        assert torch.equal(value, expected.half().to(expected.dtype)), name
+
+
+def test_bad_checkpoints_are_refused(small: Ding2024Config, tmp_path: Path):
+    (tmp_path / "text").write_text("no tensors")
+    with pytest.raises(ModelError, match="cannot read the checkpoint"):
+        load_compact(tmp_path / "text")
+    model = build(small)
+    save_compact(model, tmp_path / "other", "binary", {"config": "x"})
+    tensors, about = read_compact(tmp_path / "other")
+    assert json.loads(about["config"])["width"] == small.width, "notes do not replace what loading needs"
+    save_file({**tensors, "head.bias": tensors["head.bias"][:-1]}, tmp_path / "short", about)
+    with pytest.raises(ModelError, match=r"1 tensors of the checkpoint do not fit the network, such as head\.bias"):
+        load_compact(tmp_path / "short")
+    save_file(tensors, tmp_path / "foreign", {**about, "format": "?"})
+    with pytest.raises(ModelError, match="is not a compact checkpoint"):
+        load_compact(tmp_path / "foreign")
+
+
+def test_shipped_networks_are_the_measured_ones(tmp_path: Path):
+    figures = json.loads(FIGURES.read_text())
+    write_folder(tmp_path, {"testing": QUICK}, figures["data"]["seed"], tuple(figures["data"]["size"]))
+    folder = RoadFolder.open(tmp_path, "testing")
+    networks = {"demo-twin": demo_float_twin(), "demo-k1": demo(branches=1), "demo-k3": demo(branches=3)}
+    assert networks.keys() == figures["networks"].keys()
+    for name, model in networks.items():
+        measured = evaluate(model, model.preprocessing, folder)
+        assert measured["mIoU"] == pytest.approx(figures["networks"][name]["first"]["mIoU"], abs=1.0)
+
+
+def test_shipped_networks_are_small_and_fit_the_demo():
+    assert sum(path.stat().st_size for path in CHECKPOINTS.iterdir()) < 15e6
+    for branches in (1, 3):
+        assert demo(branches).config == replace(DEMO, branches=branches)
+    assert demo_float_twin().config == DEMO
+
+
+def test_untrained_demo_needs_a_seed():
+    with pytest.raises(ValueError, match="no trained network has 2 branches; accepted: 1, 3; or give a seed"):
+        demo(branches=2)
+    assert len(demo(branches=2, seed=0).decoder.last.branches.blocks) == 2
