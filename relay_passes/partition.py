@@ -124,6 +124,7 @@ class _Partitioner:
         direct = [o for o in operands(value) if self.depends[o] == latest]
         if (
             region is None
+            or region.absorbed is not None
             or (region.anchor is not None and not self.takes_members(self.definition[region.anchor]))
             or region.shape != shape_of(var)
             or any(self.region_of.get(operand) is not region for operand in direct)

@@ -43,13 +43,20 @@ def place_readers(sch: Schedule, names: list[str], at: LoopRV | None, target) ->
         if home is not None and _placed_under(sch, value, home):
             _vectors(sch, inner_loops(sch, value, home)[-1], target)
         else:
-            *outer, channels = sch.get_loops(value)
-            _vectors(sch, channels, target)
-            home = parallel_rows(sch, outer)
+            home = _own_loops(sch, value, target)
         homes[name] = home
         if name.startswith("cond_") and home is not None:
             placed[name] = home
     pack_tail(sch, placed)
+
+
+def _own_loops(sch: Schedule, value: SBlockRV, target) -> LoopRV | None:
+    """Rows in parallel and channels in vectors for a value by itself; a single number has no loops."""
+    if not sch.get_loops(value):
+        return None
+    *outer, channels = sch.get_loops(value)
+    _vectors(sch, channels, target)
+    return parallel_rows(sch, outer)
 
 
 def _placed_under(sch: Schedule, value: SBlockRV, loop: LoopRV) -> bool:

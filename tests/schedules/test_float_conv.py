@@ -1,0 +1,116 @@
+"""Float convolutions, transposed ones and products, against the reference: the same order of fused steps."""
+
+from tvm import relax
+from tvm.relax.op import add, matmul, multiply, where
+from tvm.relax.op.nn import conv2d, conv2d_transpose, relu
+
+# Sums of products are fused steps, so the processor must have them.
+TARGETS = ["avx512", "avx2", "generic with fma"]
+CASES = {}
+
+
+def conv(inputs, filters, kernel=(3, 3), size=(7, 13), batch=1, stored=False, **attributes):
+    """A case: a convolution of an argument (planes apart), or of a stored map (channels last)."""
+
+    def build(case):
+        data = case.argument(batch, inputs, *size)
+        if stored:
+            data = case.emit(relu(case.emit(conv2d(data, case.constant(inputs, inputs, 1, 1)))))
+        weight = case.constant(filters, inputs // attributes.get("groups", 1), *kernel)
+        return case.scaled(case.emit(conv2d(data, weight, **attributes)))
+
+    return build
+
+
+for stored in (False, True):
+    kind = "stored" if stored else "argument"
+    for inputs, filters in [(1, 32), (2, 5), (3, 16), (3, 31), (4, 33), (5, 64), (33, 1), (65, 3), (32, 100)]:
+        CASES[f"{kind}, channels {inputs}-{filters}"] = conv(inputs, filters, stored=stored, padding=1)
+    for name, attributes in {
+        "no padding": {},
+        "asymmetric padding": {"padding": (0, 2, 1, 0)},
+        "stride 2": {"strides": 2, "padding": 1},
+        "stride 3x1": {"strides": (3, 1), "padding": 1},
+        "dilation 2": {"dilation": 2, "padding": 2},
+        "groups 3": {"groups": 3, "padding": 1},
+        "depthwise": {"groups": 33, "padding": 1},
+        "depthwise, stride 2": {"groups": 33, "padding": 1, "strides": 2},
+    }.items():
+        CASES[f"{kind}, {name}"] = conv(33, 33, stored=stored, **attributes)
+for kernel in [(1, 1), (5, 5), (2, 2), (1, 3), (7, 1)]:
+    CASES[f"kernel {kernel[0]}x{kernel[1]}"] = conv(17, 32, kernel, stored=True)
+CASES["stem 3x3/2"] = conv(3, 64, size=(16, 31), padding=1, strides=2)
+CASES["stem 7x7/2"] = conv(3, 32, (7, 7), size=(16, 37), padding=3, strides=2)
+CASES["head 1x1"] = conv(64, 19, (1, 1), stored=True)
+CASES["map 1x1"] = conv(33, 32, (1, 1), size=(1, 1), stored=True)
+CASES["width 31"] = conv(8, 32, size=(3, 31), stored=True, padding=1)
+CASES["batch 3"] = conv(5, 32, batch=3, padding=1)
+
+
+def transposed(inputs, filters, kernel=(3, 3), **attributes):
+    def build(case):
+        weight = case.constant(inputs, filters // attributes.get("groups", 1), *kernel)
+        return conv2d_transpose(case.argument(1, inputs, 5, 7), weight, **attributes)
+
+    return build
+
+
+for name, attributes in {
+    "stride 1": {},
+    "stride 2": {"strides": 2},
+    "padding": {"strides": 2, "padding": 1},
+    "output padding": {"strides": 2, "padding": 1, "output_padding": 1},
+    "dilation": {"strides": 2, "dilation": 2, "padding": 1},
+    "groups": {"groups": 3, "strides": 2},
+    "stride 3x1": {"strides": (3, 1)},
+}.items():
+    CASES[f"transposed, {name}"] = transposed(6, 9, **attributes)
+CASES["transposed, kernel 4, stride 2"] = transposed(33, 32, (4, 4), strides=2, padding=1)
+CASES["transposed, kernel 2, stride 2"] = transposed(32, 33, (2, 2), strides=2)
+CASES["transposed, one channel"] = transposed(3, 1, (2, 2), strides=2)
+
+
+def residual_block(case):
+    data = case.emit(relu(case.argument(1, 33, 7, 13)))
+    first = case.scaled(case.emit(conv2d(data, case.constant(33, 33, 3, 3), padding=1)))
+    first = case.emit(where(case.positive(first), first, case.emit(multiply(first, case.constant(1, 33, 1, 1)))))
+    second = case.scaled(case.emit(conv2d(first, case.constant(33, 33, 3, 3), padding=1)))
+    value = case.emit(add(second, data))
+    return relax.Tuple([value, case.positive(value), relu(value)])
+
+
+def of_bits(case):
+    levels = case.emit(where(case.bits(1, 33, 7, 13), relax.const(1.0), relax.const(-1.0)))
+    return conv2d(levels, case.constant(32, 33, 3, 3), padding=1)
+
+
+def data_dependent(case):
+    return conv2d(case.argument(1, 4, 5, 7), case.argument(3, 4, 1, 1))
+
+
+def product(left, right, constant=True):
+    def build(case):
+        return matmul(case.argument(*left), case.constant(*right) if constant else case.argument(*right))
+
+    return build
+
+
+CASES.update(
+    {
+        "residual block": residual_block,
+        "of a choice between two levels": of_bits,
+        "weights that are an argument": data_dependent,
+        "linear": product((3, 33), (33, 10)),
+        "linear, many outputs": product((2, 64), (64, 100)),
+        "linear, one output": product((2, 33), (33, 1)),
+        "linear of a batch of rows": product((2, 5, 33), (33, 31)),
+        "linear of one row": product((33,), (33, 10)),
+        "product of activations": product((2, 5, 33), (2, 33, 7), constant=False),
+        "product that broadcasts": product((2, 1, 5, 33), (2, 3, 33, 7), constant=False),
+        "inner product": product((33,), (33,), constant=False),
+    }
+)
+
+
+def test_equals_the_reference(grid, case, target, target_of):
+    grid.check(case, target_of(target))
