@@ -13,6 +13,7 @@ RULE_ATTR = "tvm_bnn.rule"
 #: Kernel family -> template.
 RULES: dict[str, Callable[..., str]] = {
     "conv": conv.apply,
+    "grouped_conv": conv.apply_grouped,
     "elementwise": elementwise.apply,
     "reduce": reduce.apply,
     "plane_sum": reduce.apply,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from tvm.s_tir import Schedule
 
 from tvm_bnn.lower.layout import WORD
-from tvm_bnn.schedules.elementwise import place_readers
+from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, pack_tail, vectorize_channels
 
 
@@ -55,8 +55,17 @@ def choose_tile(width: int, filters: int, target, packs: bool, binary: bool) -> 
     return best
 
 
-def apply(sch: Schedule, target, tile: ConvTile | None = None) -> str:
-    """Schedule a kernel of the "conv" family in place; returns the name of the rule."""
+def apply_grouped(sch: Schedule, target, tile: ConvTile | None = None) -> str:
+    """Schedule a kernel of the "grouped_conv" family in place: the input is padded as a whole first."""
+    return apply(sch, target, tile, pad_apart=True)
+
+
+def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool = False) -> str:
+    """Schedule a kernel of the "conv" family in place; returns the name of the rule.
+
+    tile : decisions, by default those of ``choose_tile``.
+    pad_apart : pad the whole input before the tiles, instead of the rows that a tile needs.
+    """
     stages = Stages.of(sch)
     acc = sch.get_sblock("acc")
     binary = str(sch.get(acc).writes[0].source.dtype) == "uint32"
@@ -72,7 +81,9 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None) -> str:
     sch.reorder(n, oo, y, xo, ky, run, xi, om, ov)
     rows = sch.fuse(n, oo, y)
     sch.parallel(rows)
-    if stages.has("pad"):
+    if stages.has("pad") and pad_apart:
+        parallel_rows(sch, sch.get_loops(sch.get_sblock("pad")))
+    elif stages.has("pad"):
         _copy_rows(sch, rows, target)
     if stages.packs and filters < WORD:  # fewer accumulators than bits in a word: words are put together apart
         place_readers(sch, stages.values, None, target)

@@ -55,7 +55,8 @@ class _Lowering:
         with self.builder.function("main", params):
             with self.builder.dataflow():
                 for region in self.partition.regions:
-                    self._region(region)
+                    if region.outputs:  # else nobody reads what it makes
+                        self._region(region)
                 output = self.builder.emit_output(self._result(self.function.body.body))
             self.builder.emit_func_output(output)
         return Lowered(self.builder.get(), self.family_of, self.kernel_of)

@@ -52,6 +52,11 @@ def _window(geometry: ops.BConv2DAttrs, kernel: tuple[int, ...], out: tuple[int,
     return rows, columns
 
 
+def _family(groups: int) -> str:
+    """Which tiles of a grouped convolution read which channels is no simple range, so its input is padded apart."""
+    return "conv" if groups == 1 else "grouped_conv"
+
+
 def _tap_axes(reader: Reader, kernel: Sequence[int], channels: int):
     """The reduction axes of a window, in the order in which sums are defined."""
     height, width = kernel
@@ -135,7 +140,7 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         n, c, y, x = index
         return base(c, y, x) - tirx.const(2, "int32") * acc(n, y, x, c).astype("int32")
 
-    return Anchor(element, "conv")
+    return Anchor(element, _family(groups))
 
 
 def _padding_words(pad_value: int, per_group: int):
@@ -226,7 +231,7 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     else:
         source = padded
     acc = _float_conv(reader, data, geometry, weight, out, target, source)
-    return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]), "conv")
+    return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]), _family(geometry.groups))
 
 
 def conv2d_transpose(reader: Reader, call: relax.Call, target) -> Anchor:
@@ -271,4 +276,4 @@ def conv2d_transpose(reader: Reader, call: relax.Call, target) -> Anchor:
         return te.sum(taken * values(o // lanes, ky.var, kx.var, kc.var, o % lanes), axis=[ky, kx, kc])
 
     acc = reader.compute((batch, *out, padded_channels(groups * per_group_out)), accumulate, "acc")
-    return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]), "conv")
+    return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]), _family(groups))
