@@ -2,6 +2,7 @@
 
 import tvm
 from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import ScheduleError
 
 from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
 from tvm_bnn.schedules.stages import Stages, inner_loops, pack_tail, vectorize_channels
@@ -19,7 +20,7 @@ def apply(sch: Schedule, target) -> str:
     rows = sch.get_loops(value)[0]
     try:
         sch.compute_at(vertical, rows, preserve_unit_loops=True)
-    except tvm.error.InternalError:  # columns come from a table, so no row can be told apart: do all first
+    except (tvm.error.InternalError, ScheduleError):  # columns from a table hide the rows; or several values read them
         *outer, channels = sch.get_loops(vertical)
         vectorize_channels(sch, channels, target.lanes32)
         parallel_rows(sch, outer)

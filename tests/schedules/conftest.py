@@ -195,3 +195,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def grid(request: pytest.FixtureRequest) -> Grid:
     """The grid of the file."""
     return Grid(request.module.CASES, getattr(request.module, "TARGETS", ROTATION))
+
+
+@pytest.fixture(name="build_cases")
+def build_fixture() -> Callable[..., tuple[tvm.IRModule, list[np.ndarray], list[int]]]:
+    """Call with (cases, names, order): one module of these cases, its arguments, results a case."""
+    return build
+
+
+@pytest.fixture(name="compile_and_run")
+def compile_fixture() -> Callable[..., list[np.ndarray]]:
+    """Call with (module, data, target): its results."""
+    return compile_and_run
+
+
+@pytest.fixture(name="scheduled")
+def scheduled_fixture() -> Callable[..., tuple[Lowered, tvm.IRModule]]:
+    """Call with (module, target): the lowered module, and the scheduled one."""
+    return scheduled

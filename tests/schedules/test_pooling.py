@@ -96,6 +96,16 @@ def sign_of_resized(size, mode):
     return build
 
 
+def thresholds_of_resized(size, mode):
+    """Branches with thresholds of their own behind one resize."""
+
+    def build(case):
+        value = case.emit(linear(size, mode)(case.argument(1, 65, 7, 13)))
+        return relax.Tuple([case.positive(case.scaled(value)) for _ in range(3)])
+
+    return build
+
+
 def class_map(classes, size, mode, after=lambda case, x: x):
     def build(case):
         logits = conv2d(case.emit(relu(case.argument(2, 33, 7, 13))), case.constant(classes, 33, 1, 1))
@@ -108,6 +118,7 @@ for mode in ("half_pixel", "align_corners"):
     for size in [(14, 26), (13, 31), (7, 13), (1, 1), (3, 50), (28, 52)]:
         CASES[f"bilinear {mode} to {size[0]}x{size[1]}"] = of(linear(size, mode), stored=size[0] % 2 == 0)
         CASES[f"bilinear {mode} to {size[0]}x{size[1]}, then a sign"] = sign_of_resized(size, mode)
+        CASES[f"bilinear {mode} to {size[0]}x{size[1]}, then signs"] = thresholds_of_resized(size, mode)
     for classes in (1, 2, 5, 19, 33, 64, 65):
         CASES[f"class map of {classes}, {mode}"] = class_map(classes, (14, 26), mode)
 CASES["class map, odd size"] = class_map(19, (13, 31), "half_pixel")
