@@ -13,7 +13,7 @@ test: lint types unit
 
 # The trained example network, compiled for this machine, on test scenes that it never saw.
 demo: $(DEMO_STAMP)
-	$(BIN)/python -m tvm_bnn.examples.ding2024.demo -o $(DEMO_OUTPUT)
+	$(BIN)/python -m tvm_bnn.examples.ding2024.show -o $(DEMO_OUTPUT)
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)

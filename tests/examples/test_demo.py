@@ -15,9 +15,9 @@ from PIL import Image
 import tvm_bnn
 from tvm_bnn.console import Progress
 from tvm_bnn.examples.ding2024 import demo, demo_networks, demo_page, demo_pictures, demo_report
-from tvm_bnn.examples.ding2024.demo import main
 from tvm_bnn.examples.ding2024.demo_networks import Network, Result, Scene
 from tvm_bnn.examples.ding2024.road_scenes import SceneId, scene
+from tvm_bnn.examples.ding2024.show import main
 from tvm_bnn.report.timing import Timing
 
 SUBSET = 12

@@ -1,5 +1,7 @@
 """Float convolutions, transposed ones and products, against the reference: the same order of fused steps."""
 
+from typing import Any
+
 from tvm import relax
 from tvm.relax.op import add, matmul, multiply, where
 from tvm.relax.op.nn import conv2d, conv2d_transpose, relu
@@ -26,7 +28,7 @@ for stored in (False, True):
     kind = "stored" if stored else "argument"
     for inputs, filters in [(1, 32), (2, 5), (3, 16), (3, 31), (4, 33), (5, 64), (33, 1), (65, 3), (32, 100)]:
         CASES[f"{kind}, channels {inputs}-{filters}"] = conv(inputs, filters, stored=stored, padding=1)
-    for name, attributes in {
+    variants: dict[str, dict[str, Any]] = {
         "no padding": {},
         "asymmetric padding": {"padding": (0, 2, 1, 0)},
         "stride 2": {"strides": 2, "padding": 1},
@@ -35,7 +37,8 @@ for stored in (False, True):
         "groups 3": {"groups": 3, "padding": 1},
         "depthwise": {"groups": 33, "padding": 1},
         "depthwise, stride 2": {"groups": 33, "padding": 1, "strides": 2},
-    }.items():
+    }
+    for name, attributes in variants.items():
         CASES[f"{kind}, {name}"] = conv(33, 33, stored=stored, **attributes)
 for kernel in [(1, 1), (5, 5), (2, 2), (1, 3), (7, 1)]:
     CASES[f"kernel {kernel[0]}x{kernel[1]}"] = conv(17, 32, kernel, stored=True)
@@ -55,7 +58,7 @@ def transposed(inputs, filters, kernel=(3, 3), **attributes):
     return build
 
 
-for name, attributes in {
+transposed_variants: dict[str, dict[str, Any]] = {
     "stride 1": {},
     "stride 2": {"strides": 2},
     "padding": {"strides": 2, "padding": 1},
@@ -63,7 +66,8 @@ for name, attributes in {
     "dilation": {"strides": 2, "dilation": 2, "padding": 1},
     "groups": {"groups": 3, "strides": 2},
     "stride 3x1": {"strides": (3, 1)},
-}.items():
+}
+for name, attributes in transposed_variants.items():
     CASES[f"transposed, {name}"] = transposed(6, 9, **attributes)
 CASES["transposed, kernel 4, stride 2"] = transposed(33, 32, (4, 4), strides=2, padding=1)
 CASES["transposed, kernel 2, stride 2"] = transposed(32, 33, (2, 2), strides=2)

@@ -1,4 +1,4 @@
-"""`python -m tvm_bnn.examples.ding2024.demo -o demo_output`: the trained network on test scenes it never saw.
+"""`python -m tvm_bnn.examples.ding2024.show -o demo_output`: the trained network on test scenes it never saw.
 
 Compiles the network for this machine, segments the synthetic test split with it and with its float twin and its
 original in PyTorch, and writes to the folder:
@@ -108,7 +108,7 @@ def _make_folders(folder: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
-        prog="python -m tvm_bnn.examples.ding2024.demo",
+        prog="python -m tvm_bnn.examples.ding2024.show",
         description="Compile the trained example network for this machine and show it on synthetic test scenes.",
     )
     parser.add_argument("-o", "--output", default="demo_output", metavar="DIR", help="default: demo_output")
