@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm_bnn.lower.index import Scalar
+from tvm_bnn.relay_passes.fold_constants import is_constant
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.rewriter import op_name
 
@@ -27,6 +28,8 @@ def builder_of(call) -> Callable | None:
 
     if op_name(call) == "relax.image.resize2d" and not is_nearest(call):
         return resize.resize2d
+    if op_name(call) in ("relax.nn.conv2d", "relax.nn.conv2d_transpose") and not is_constant(call.args[1]):
+        return None  # weights are blocked at compile time
     table = {
         "bnn.bconv2d": convolution.bconv2d,
         "relax.nn.conv2d": convolution.conv2d,
