@@ -1,0 +1,160 @@
+"""Partition: which operators share a kernel, and that regions can always run in order."""
+
+import numpy as np
+import pytest
+from tvm import relax
+from tvm.relax.op import add, argmax, concat, exp, multiply, negative, permute_dims, split
+from tvm.relax.op.image import resize2d
+from tvm.relax.op.nn import conv2d, max_pool2d
+
+from tvm_bnn.relay_passes.partition import Partition, operands, partition
+from tvm_bnn.relay_passes.rewriter import op_name
+
+SHAPE = (1, 6, 4, 4)
+
+
+def weight():
+    return relax.const(np.ones((6, 6, 1, 1), np.float32))
+
+
+def described(parts: Partition) -> list[tuple[str, list[str], int]]:
+    """(anchor, members, number of outputs) of each region."""
+    name = lambda var: op_name(parts.definition[var]).split(".")[-1]  # noqa: E731
+    return [
+        (name(r.anchor) if r.anchor is not None else "", [name(m) for m in r.members], len(r.outputs))
+        for r in parts.regions
+    ]
+
+
+def check_order(parts: Partition) -> None:
+    """Every region reads only outputs of regions before it, through any views."""
+
+    def sources(var):
+        region = parts.region_of.get(var)
+        if region is not None:
+            return [(var, region)]
+        return [s for o in (operands(parts.definition[var]) if var in parts.definition else []) for s in sources(o)]
+
+    for region in parts.regions:
+        for var in [*([region.anchor] if region.anchor is not None else []), *region.members]:
+            for operand in operands(parts.definition[var]):
+                for source, home in sources(operand):
+                    assert (home.index < region.index and source in home.outputs) or home is region
+
+
+def test_elementwise_operators_join_their_anchor(build):
+    parts = partition(build(lambda x: negative(exp(conv2d(x, weight()))), SHAPE)["main"])
+    assert described(parts) == [("conv2d", ["exp", "negative"], 1)]
+
+
+def test_both_operands_are_made_before_the_later_anchor_takes_the_member(build, emit):
+    def function(x):
+        first = emit(conv2d(x, weight()))
+        return add(first, conv2d(exp(first), weight()))
+
+    parts = partition(build(function, SHAPE)["main"])
+    assert described(parts) == [("conv2d", ["exp"], 2), ("conv2d", ["add"], 1)]
+    check_order(parts)
+
+
+def test_views_belong_to_no_region_and_keep_their_sources(build):
+    parts = partition(build(lambda x: exp(permute_dims(exp(x), (0, 1, 3, 2))), SHAPE)["main"])
+    assert described(parts) == [("", ["exp"], 1), ("", ["exp"], 1)]
+    check_order(parts)
+
+
+def test_another_shape_starts_another_region(build, emit):
+    def function(x):
+        small = emit(relax.op.mean(x, [2, 3], keepdims=True))
+        return multiply(x, exp(small))
+
+    parts = partition(build(function, SHAPE)["main"])
+    assert described(parts) == [("mean", ["exp"], 1), ("", ["multiply"], 1)]
+    check_order(parts)
+
+
+def test_results_are_outputs_even_when_their_region_goes_on(build, emit):
+    def function(x):
+        value = emit(conv2d(x, weight()))
+        return relax.Tuple([value, emit(exp(value))])
+
+    assert described(partition(build(function, SHAPE)["main"])) == [("conv2d", ["exp"], 2)]
+
+
+def test_a_value_that_nobody_reads_is_no_output(build, emit):
+    def function(x):
+        emit(max_pool2d(x, (2, 2)))
+        return exp(x)
+
+    assert described(partition(build(function, SHAPE)["main"])) == [("max_pool2d", [], 0), ("", ["exp"], 1)]
+
+
+def test_results_of_several_tensors_take_no_members(build, emit):
+    def function(x):
+        top = emit(relax.op.topk(x, 2, -1, "both"))
+        return exp(relax.TupleGetItem(top, 0))
+
+    assert described(partition(build(function, SHAPE)["main"])) == [("topk", [], 1), ("", ["exp"], 1)]
+
+
+def test_takes_members_is_asked(build):
+    function = build(lambda x: exp(conv2d(x, weight())), SHAPE)["main"]
+    assert described(partition(function, lambda call: False)) == [("conv2d", [], 1), ("", ["exp"], 1)]
+
+
+@pytest.mark.parametrize(
+    ("index", "is_view"),
+    [
+        (lambda: relax.const(np.array([1, 0])), True),
+        (lambda: relax.const(1), True),
+        (lambda: relax.const(np.array([[1, 0]])), False),
+    ],
+    ids=["row of picks", "one pick", "table of picks"],
+)
+def test_picks_are_views_where_they_are_known(build, index, is_view):
+    parts = partition(build(lambda x: exp(relax.op.take(x, index(), axis=1)), SHAPE)["main"])
+    assert ("take" not in [anchor for anchor, _, _ in described(parts)]) == is_view
+
+
+def resized(x, method="linear"):
+    return resize2d(x, (9, 9), layout="NCHW", method=method, coordinate_transformation_mode="half_pixel")
+
+
+def test_a_resize_that_only_an_argmax_reads_is_absorbed(build):
+    parts = partition(build(lambda x: exp(relax.op.astype(argmax(resized(x), 1), "float32")), SHAPE)["main"])
+    assert described(parts) == [("argmax", [], 1), ("", ["astype", "exp"], 1)]
+    (absorbing, _) = parts.regions
+    assert op_name(parts.definition[absorbing.absorbed]) == "relax.image.resize2d"
+
+
+def both(x):
+    logits = relax.BlockBuilder.current().emit(resized(x))
+    return relax.Tuple([logits, relax.BlockBuilder.current().emit(argmax(logits, 1))])
+
+
+NOT_ABSORBED = {
+    "another reader": both,
+    "over rows": lambda x: argmax(resized(x), 2),
+    "keepdims": lambda x: argmax(resized(x), 1, keepdims=True),
+    "cubic": lambda x: argmax(resized(x, "cubic"), 1),
+    "few classes": lambda x: argmax(resized(relax.op.strided_slice(x, [1], [0], [4])), 1),
+    "many classes": lambda x: argmax(resized(concat([x] * 11, 1)), 1),
+}
+
+
+@pytest.mark.parametrize("function", NOT_ABSORBED.values(), ids=list(NOT_ABSORBED))
+def test_declines_to_absorb(build, function):
+    assert all(region.absorbed is None for region in partition(build(function, SHAPE)["main"]).regions)
+
+
+def test_operands_of_nested_expressions(build, emit):
+    found = []
+
+    def function(x, y):
+        parts = emit(split(concat([x, y, x], 1), 2, 1))
+        found.append([var.name for var in operands(concat([x, y, x], 1))])
+        found.append([var.name for var in operands(relax.TupleGetItem(parts, 1))] == [parts.name])
+        return relax.TupleGetItem(parts, 1)
+
+    build(function, SHAPE, SHAPE)
+    assert found == [["x0", "x1", "x0"], True]
