@@ -92,11 +92,23 @@ def test_views_get_no_kernel(build, target):
     assert families(lower(build(function, SHAPE), target)) == ["elementwise", "plane_sum"]
 
 
-def test_operators_without_a_kernel_are_left_to_tvm(build, target):
-    module = build(lambda x: op.nn.layer_norm(op.exp(x), constant(6), constant(6), [-1]), SHAPE)
-    lowered = lower(module, target)
-    assert "tvm:relax.nn.layer_norm" in lowered.kernel_of.values()
-    assert "R.nn.layer_norm" in lowered.module["main"].script()
+LEFT_TO_TVM = {
+    "no kernel": (lambda x: op.nn.layer_norm(op.exp(x), constant(6), constant(6), [-1]), "nn.layer_norm"),
+    "weights from the input": (lambda x: op.nn.conv2d(op.exp(x), op.exp(x)), "nn.conv2d"),
+    "transposed, weights from the input": (
+        lambda x: op.nn.conv2d_transpose(x, op.reshape(x, (33, 1, 6, 6))),
+        "nn.conv2d_transpose",
+    ),
+    "a table of picks": (lambda x: op.take(x, relax.const(np.array([[1, 0]])), axis=1), "take"),
+    "picks from the input": (lambda x: op.take(x, op.astype(op.max(x), "int64"), axis=1), "take"),
+}
+
+
+@pytest.mark.parametrize(("function", "name"), LEFT_TO_TVM.values(), ids=list(LEFT_TO_TVM))
+def test_operators_without_a_kernel_are_left_to_tvm(build, target, function, name):
+    lowered = lower(build(function, SHAPE), target)
+    assert f"tvm:relax.{name}" in lowered.kernel_of.values()
+    assert f"R.{name}" in lowered.module["main"].script()
 
 
 @pytest.mark.parametrize(

@@ -88,10 +88,6 @@ def of_bits(case):
     return conv2d(levels, case.constant(32, 33, 3, 3), padding=1)
 
 
-def data_dependent(case):
-    return conv2d(case.argument(1, 4, 5, 7), case.argument(3, 4, 1, 1))
-
-
 def product(left, right, constant=True):
     def build(case):
         return matmul(case.argument(*left), case.constant(*right) if constant else case.argument(*right))
@@ -103,7 +99,6 @@ CASES.update(
     {
         "residual block": residual_block,
         "of a choice between two levels": of_bits,
-        "weights that are an argument": data_dependent,
         "linear": product((3, 33), (33, 10)),
         "linear, many outputs": product((2, 64), (64, 100)),
         "linear, one output": product((2, 33), (33, 1)),
