@@ -99,13 +99,18 @@ def adaptive_avg_pool2d(reader: Reader, call: relax.Call, target) -> Anchor:
             f"{path_of(call) or 'the model'}: adaptive pooling from {height}x{width} to {rows}x{columns}; "
             "sizes that divide the input are accepted"
         )
-    ky, kx = reader.reduce_axis(height // rows, "ky"), reader.reduce_axis(width // columns, "kx")
-    channels = padded_channels(shape_of(call)[1])
+    window = height // rows, width // columns
+    ky, kx = reader.reduce_axis(window[0], "ky"), reader.reduce_axis(window[1], "kx")
+    batch, channels = shape_of(call)[0], padded_channels(shape_of(call)[1])
 
-    def accumulate(n, y, x, c):
-        position = (n, c, y * (height // rows) + ky.var, x * (width // columns) + kx.var)
-        return te.sum(reader.element(call.args[0], position), axis=[ky, kx])
+    def along_row(n, y, x, c):
+        return te.sum(reader.element(call.args[0], (n, c, y, x * window[1] + kx.var)), axis=kx)
 
-    acc = reader.compute((shape_of(call)[0], rows, columns, channels), accumulate, "acc")
-    count = tirx.const(float(height // rows * (width // columns)), "float32")
+    sums = reader.compute((batch, height, columns, channels), along_row, "rows")
+    acc = reader.compute(
+        (batch, rows, columns, channels),
+        lambda n, y, x, c: te.sum(sums(n, y * window[0] + ky.var, x, c), axis=ky),
+        "acc",
+    )
+    count = tirx.const(float(window[0] * window[1]), "float32")
     return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]) / count, "reduce")
