@@ -5,8 +5,6 @@ from collections.abc import Callable
 import tvm
 from tvm import relax
 
-Operator = str
-
 
 def op_name(expr) -> str:
     """Name of the operator that expr calls, '' when expr is no operator call."""
