@@ -124,6 +124,7 @@ def test_operator_without_an_import_is_named_with_its_module(capfd):
         ("llvm -mcpu=cortex-a27", ["cortex-a27", "did you mean cortex-a"]),
         ("llvm -mcpu=znver44", ["znver44", "did you mean znver4"]),
         ("cuda2", ["cuda2", "llvm"]),
+        ("llvm -mtriple=riscv64-linux-gnu -mattr=+v", ["riscv64", "aarch64-linux-gnu"]),
         ("llvm -mcpu", ["-mcpu"]),
         ("", ["target"]),
         ('{"kind": "llvm", ', ["JSON"]),
