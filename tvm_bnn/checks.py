@@ -104,9 +104,9 @@ def teacher_forced(imported: Imported, optimized: tvm.IRModule, inputs: Sequence
     imported : from `name_by_node`. inputs : tensors as the program takes them.
     """
     comparable = _comparable(imported, optimized)
-    nodes = {node.name: node for node in imported.program.graph.nodes}
+    nodes = {node.name: node for node in imported.exported.graph.nodes}
     operands = {name for node in comparable.values() for name in _operands(nodes[node])}
-    values = run_program(imported.program, inputs, {*comparable.values(), *operands})
+    values = run_program(imported.exported, inputs, {*comparable.values(), *operands})
     figures: list[Figure] = []
 
     def observe(name: str, computed: Any) -> None:
@@ -123,7 +123,7 @@ def _comparable(imported: Imported, optimized: tvm.IRModule) -> dict[str, str]:
     """Variable of the optimized module -> node, for values of the same shape and dtype."""
     shapes = {
         node.name: (tuple(node.meta["val"].shape), str(node.meta["val"].dtype).removeprefix("torch."))
-        for node in imported.program.graph.nodes
+        for node in imported.exported.graph.nodes
         if isinstance(node.meta.get("val"), Tensor)
     }
     found: dict[str, str] = {}
@@ -228,13 +228,13 @@ def end_to_end(
     The artifact keeps no inner bits, so these are those of the reference evaluator, which check (a) has shown equal.
     """
     comparable = _comparable(imported, optimized)
-    bits = {name: node for name, node in comparable.items() if _is_bool(imported.program, node)}
+    bits = {name: node for name, node in comparable.items() if _is_bool(imported.exported, node)}
     compiled = pytorch = Distance(0, 0, 0, 0)
     for inputs in batches:
         ours = _observed(optimized, inputs, bits)
-        theirs, outputs = _with_outputs(imported.program, inputs, bits.values())
+        theirs, outputs = _with_outputs(imported.exported, inputs, bits.values())
         with _without_onednn():
-            plain, plain_outputs = _with_outputs(imported.program, inputs, bits.values())
+            plain, plain_outputs = _with_outputs(imported.exported, inputs, bits.values())
         made = artifact(*(value.numpy() for value in inputs))
         compiled += _distance(ours, theirs, made if isinstance(made, tuple) else (made,), outputs)
         pytorch += _distance(plain, theirs, plain_outputs, outputs)

@@ -16,9 +16,9 @@ import tvm_ffi
 from tvm_bnn import artifact, errors, explain, linker
 from tvm_bnn.console import Progress
 from tvm_bnn.errors import OutputError, UnsupportedError
-from tvm_bnn.frontend.importer import Imported, import_program
+from tvm_bnn.frontend.importer import Imported
 from tvm_bnn.frontend.naming import name_by_node
-from tvm_bnn.frontend.source import Source, check_stateless, input_values, output_values
+from tvm_bnn.frontend.source import Source
 from tvm_bnn.lower import lower
 from tvm_bnn.relay_passes.convert_binary import Decisions
 from tvm_bnn.relay_passes.pipeline import optimize
@@ -73,8 +73,7 @@ def compile_source(
     with progress.phase("import"), warnings.catch_warnings():
         # of PyTorch's and TVM's own making
         warnings.simplefilter("ignore")
-        imported = name_by_node(import_program(source.program), source.single)
-        check_stateless(imported.program, source.name)
+        imported = name_by_node(source.imported(), source.single)
         stages.dump("import", imported.module)
     with progress.phase("optimize") as detail, stages.watched(detail):
         optimized, decisions = _optimized(imported.module, sign_zero)
@@ -111,8 +110,7 @@ def _optimized(module: tvm.IRModule, sign_zero: str) -> tuple[tvm.IRModule, Deci
 
 def _room(source: Source) -> int:
     """Bytes that linking needs on the disk at most: objects and library, each with the weights and some code."""
-    weights = [*source.program.state_dict.values(), *source.program.constants.values()]
-    return 2 * (_CODE_BYTES + sum(value.nbytes for value in weights if isinstance(value, torch.Tensor)))
+    return 2 * (_CODE_BYTES + source.weight_bytes)
 
 
 def _linked(executable: Any, target: Target, room: int) -> bytes:
@@ -133,13 +131,13 @@ def _linked(executable: Any, target: Target, room: int) -> bytes:
 
 def _manifest(source: Source, target: Target, layers: list[explain.Row]) -> artifact.Manifest:
     inputs: list[artifact.InputInfo] = []
-    for name, value in zip(source.program.graph_signature.user_inputs, input_values(source.program), strict=True):
-        row: artifact.InputInfo = {"name": str(name), "shape": list(value.shape), "dtype": _dtype(value)}
+    for name, value in zip(source.input_names, source.inputs, strict=True):
+        row: artifact.InputInfo = {"name": name, "shape": list(value.shape), "dtype": _dtype(value)}
         if value.dim() in _LAYOUTS:
             row["layout"] = _LAYOUTS[value.dim()]
         inputs.append(row)
     outputs: list[artifact.OutputInfo] = [
-        {"shape": list(value.shape), "dtype": _dtype(value)} for value in output_values(source.program)
+        {"shape": list(value.shape), "dtype": _dtype(value)} for value in source.expected
     ]
     return artifact.new_manifest(
         source.name,
@@ -158,17 +156,17 @@ def _dtype(value: torch.Tensor) -> str:
 
 
 def compare(source: Source, made: Artifact) -> dict[str, Any]:
-    """The artifact beside PyTorch on the example inputs.
+    """The artifact beside the model itself (PyTorch, or what runs its ONNX form) on the example inputs.
 
     Per output: of whole numbers or bools ``agreement``, the share of equal elements; of floats ``max_abs`` and
-    ``max_rel``, the largest difference alone and over the largest magnitude in PyTorch's output.
+    ``max_rel``, the largest difference alone and over the largest magnitude in the model's output.
     """
     results = made(*(value.numpy() for value in source.inputs))
     results = results if isinstance(results, tuple) else (results,)
     outputs = [
         _difference(expected.numpy(), found) for expected, found in zip(source.expected, results, strict=True)
     ]
-    return {"compared_with": f"PyTorch {torch.__version__}", "outputs": outputs}
+    return {"compared_with": source.oracle, "outputs": outputs}
 
 
 def _difference(expected: np.ndarray, found: np.ndarray) -> Mapping[str, float | int]:

@@ -116,7 +116,7 @@ def _check(check: Mapping[str, Any]) -> Iterable[str]:
             found = f"{100 * output['agreement']:.4f} % of {output['elements']} elements equal, {differing} differ"
         else:
             found = f"largest difference {output['max_abs']:.3g}, {output['max_rel']:.2g} of the largest value"
-        yield f"against PyTorch    {of}{found}"
+        yield f"{'against ' + check['compared_with'].split()[0]:18} {of}{found}"
 
 
 def _listed(names: Sequence[str]) -> str:

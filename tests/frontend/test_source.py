@@ -101,7 +101,7 @@ def test_models_that_do_not_export(networks, factory, message, capfd):
 def test_state_is_refused(networks):
     source = load_source(networks.Counts().eval())
     with pytest.raises(ModelError, match=r"Counts changes calls when it runs; a compiled network keeps no state"):
-        check_stateless(import_program(source.program).program, source.name)
+        check_stateless(import_program(source.program).exported, source.name)
 
 
 def test_unknown_inputs(networks):

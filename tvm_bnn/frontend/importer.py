@@ -25,16 +25,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Imported:
-    """A Relax module as imported, and how its values correspond to the exported program's.
+    """A Relax module as imported, and how its values correspond to the model's own.
 
     module : IRModule with one function ``main``; parameters are constants.
-    program : the exported program after decomposition (its nodes are what was translated).
-    node_of : Relax variable name -> name of the fx node whose value it holds.
+    program : the exported program after decomposition (its nodes are what was translated); None for a model that is
+        not PyTorch's.
+    node_of : Relax variable name -> name of the node (of the ONNX value) that it holds.
     """
 
     module: tvm.IRModule
-    program: torch.export.ExportedProgram
+    program: torch.export.ExportedProgram | None
     node_of: dict[str, str]
+
+    @property
+    def exported(self) -> torch.export.ExportedProgram:
+        """The exported program, for what needs PyTorch's own values; raises ModelError where there is none."""
+        if self.program is None:
+            raise ModelError("this model did not come through torch.export; its values in PyTorch are not known")
+        return self.program
 
 
 def module_path(node: fx.Node) -> str:

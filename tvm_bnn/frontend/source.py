@@ -1,5 +1,6 @@
 """What to compile, in every form that a user may give it, as one record."""
 
+import abc
 import os
 import re
 import sys
@@ -20,32 +21,36 @@ from tvm_bnn.errors import InputError, ModelError
 from tvm_bnn.frontend.checkpoint import ACCEPTED, load_weights, open_program
 from tvm_bnn.frontend.exporting import evaluating, export, run_once
 from tvm_bnn.frontend.factory import call_factory, is_factory
+from tvm_bnn.frontend.importer import Imported, import_program
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
 Shape = tuple[int, ...]
 
 _SEED = 0
+_ORACLE = f"PyTorch {torch.__version__}"
 _TRAINED = "the model was in training mode; it is compiled in eval mode (call model.eval() to say so)"
 
 
-@dataclass(frozen=True)
-class Source:
-    """A model that is ready to be imported.
+@dataclass(frozen=True, kw_only=True)
+class Source(abc.ABC):
+    """A model that is ready to be imported, whatever it was written in.
 
-    program : exported for inference.
     name : short text, fit for a file name.
+    input_names : of the arguments, in order.
     inputs : example inputs, one tensor an argument.
-    expected : what PyTorch returns for them, flattened.
+    expected : what the model itself returns for them, flattened.
+    oracle : what has computed `expected`, for people: "PyTorch 2.13.0".
     single : the model returns one tensor, and no tuple.
-    module : the module itself, None for a .pt2 file or an exported program.
+    module : the torch module itself, None where there is none.
     preprocessing, class_names, palette : plain data that the module carries, for the artifact's manifest.
     notes : what the user should know of how the model was taken.
     """
 
-    program: ExportedProgram
     name: str
+    input_names: tuple[str, ...]
     inputs: tuple[Tensor, ...]
     expected: tuple[Tensor, ...]
+    oracle: str
     single: bool
     module: nn.Module | None = None
     preprocessing: Any = None
@@ -53,10 +58,46 @@ class Source:
     palette: Any = None
     notes: list[str] = field(default_factory=list)
 
+    @abc.abstractmethod
+    def imported(self) -> Imported:
+        """The model in Relax; raises UnsupportedError or ModelError where it cannot be translated."""
+
+    @property
+    @abc.abstractmethod
+    def float_bytes(self) -> int:
+        """Bytes of the weights as the model keeps them: everything real-valued as float32."""
+
+    @property
+    @abc.abstractmethod
+    def weight_bytes(self) -> int:
+        """Bytes of all constants."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramSource(Source):
+    """A model that came through torch.export.
+
+    program : exported for inference.
+    """
+
+    program: ExportedProgram
+
+    def imported(self) -> Imported:
+        """TVM's importer with our corrections; raises ModelError for a model that keeps a state."""
+        imported = import_program(self.program)
+        check_stateless(imported.exported, self.name)
+        return imported
+
     @property
     def float_bytes(self) -> int:
-        """Bytes of the weights as PyTorch keeps them: every float parameter and buffer as float32."""
+        """Every float parameter and buffer as float32."""
         return 4 * sum(value.numel() for value in self.program.state_dict.values() if value.is_floating_point())
+
+    @property
+    def weight_bytes(self) -> int:
+        """Parameters, buffers and constants."""
+        values = [*self.program.state_dict.values(), *self.program.constants.values()]
+        return sum(value.nbytes for value in values if isinstance(value, Tensor))
 
 
 def load_source(
@@ -128,19 +169,23 @@ def _from_module(
         if weights is not None:
             load_weights(module, weights)
         if example_inputs is not None:
-            inputs = _tensors(example_inputs)
+            inputs = tensors(example_inputs)
         elif input_shape is not None:
-            inputs = _seeded(input_shape)
+            inputs = seeded(input_shape)
         else:
-            inputs = _tensors(_known_inputs(module, name, beside))
+            inputs = tensors(_known_inputs(module, name, beside))
         expected = run_once(module, inputs, name)
         program = export(module, inputs, name)
     _check_program(program, name)
-    return Source(
-        program,
-        name,
-        inputs,
-        *_flattened(expected, name),
+    results, single = _flattened(expected, name)
+    return ProgramSource(
+        program=program,
+        name=name,
+        input_names=_input_names(program),
+        inputs=inputs,
+        expected=results,
+        oracle=_ORACLE,
+        single=single,
         module=module,
         preprocessing=getattr(module, "preprocessing", None),
         class_names=getattr(module, "class_names", None),
@@ -163,26 +208,34 @@ def _from_program(
         )
     _check_program(program, name)
     if example_inputs is not None:
-        inputs = _tensors(example_inputs)
+        inputs = tensors(example_inputs)
     elif input_shape is not None:
-        inputs = _seeded(input_shape)
+        inputs = seeded(input_shape)
     elif program.example_inputs is not None and not program.example_inputs[1]:
-        inputs = _tensors(program.example_inputs[0])
+        inputs = tensors(program.example_inputs[0])
     else:
-        inputs = _seeded([tuple(value.shape) for value in input_values(program)])
+        inputs = seeded([tuple(value.shape) for value in input_values(program)])
     _check_inputs(program, inputs, name)
     expected = run_once(program.module(), inputs, name)
-    return Source(program, name, inputs, *_flattened(expected, name))
+    results, single = _flattened(expected, name)
+    return ProgramSource(
+        program=program,
+        name=name,
+        input_names=_input_names(program),
+        inputs=inputs,
+        expected=results,
+        oracle=_ORACLE,
+        single=single,
+    )
+
+
+def _input_names(program: ExportedProgram) -> tuple[str, ...]:
+    return tuple(str(name) for name in program.graph_signature.user_inputs)
 
 
 def input_values(program: ExportedProgram) -> list[Tensor]:
     """The (fake) tensors that stand for a program's inputs, in order."""
     return [program_value(program, name) for name in program.graph_signature.user_inputs]
-
-
-def output_values(program: ExportedProgram) -> list[Tensor]:
-    """The (fake) tensors that stand for a program's outputs, in order."""
-    return [program_value(program, name) for name in program.graph_signature.user_outputs]
 
 
 def program_value(program: ExportedProgram, name: Any) -> Any:
@@ -205,10 +258,11 @@ def _known_inputs(module: nn.Module, name: str, beside: ModuleType | None) -> An
     )
 
 
-def _tensors(given: Any) -> tuple[Tensor, ...]:
+def tensors(given: Any) -> tuple[Tensor, ...]:
+    """Example inputs as tensors on the CPU; raises InputError for anything else."""
     values = given if isinstance(given, tuple | list) else (given,)
-    tensors = [torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in values]
-    for index, value in enumerate(tensors):
+    found = [torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in values]
+    for index, value in enumerate(found):
         if not isinstance(value, Tensor):
             raise InputError(
                 f"example input {index} is a {type(value).__name__}; accepted are tensors: let the model take one "
@@ -216,17 +270,18 @@ def _tensors(given: Any) -> tuple[Tensor, ...]:
             )
         if value.device.type != "cpu":
             raise InputError(f"example input {index} is on {value.device}; accepted is the CPU: try .cpu()")
-    return tuple(value.detach() for value in tensors)
+    return tuple(value.detach() for value in found)
 
 
-def _seeded(shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+def seeded(shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+    """Normally distributed tensors, always the same."""
     generator = torch.Generator().manual_seed(_SEED)
     return tuple(torch.randn(*shape, generator=generator) for shape in shapes)
 
 
 def _check_inputs(program: ExportedProgram, inputs: tuple[Tensor, ...], name: str) -> None:
-    expected = [_described(value) for value in input_values(program)]
-    found = [_described(value) for value in inputs]
+    expected = [described(value) for value in input_values(program)]
+    found = [described(value) for value in inputs]
     if found != expected:
         raise InputError(
             f"{name} was exported for the inputs {', '.join(expected)}, found {', '.join(found) or 'none'}; "
@@ -234,7 +289,8 @@ def _check_inputs(program: ExportedProgram, inputs: tuple[Tensor, ...], name: st
         )
 
 
-def _described(value: Tensor) -> str:
+def described(value: Tensor) -> str:
+    """``float32 [1, 3, 16, 16]``."""
     return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
 
 
