@@ -21,6 +21,7 @@ from rich.console import Console
 from tvm_bnn.artifact import SUFFIX
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.errors import InputError, OutputError
+from tvm_bnn.interrupt import held_back
 
 if TYPE_CHECKING:
     # loaded when there is something to compile: help and mistakes need none of it
@@ -129,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in (options.output, options.json):
         _check_folder(path)
     with Progress() as progress:
-        with progress.phase("start"):
+        with progress.phase("start"), held_back():
             from tvm_bnn import summary
             from tvm_bnn.frontend.source import parse_shapes
             from tvm_bnn.stages import Stages

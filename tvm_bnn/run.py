@@ -18,6 +18,7 @@ from rich.text import Text
 from tvm_bnn import artifact
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.errors import InputError, OutputError
+from tvm_bnn.interrupt import held_back
 
 if TYPE_CHECKING:
     # loaded inside the command: TVM takes a second, in which an interruption is to end as quietly as later
@@ -131,7 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _image_format(options.output)
     with Progress() as progress:
         with progress.phase("load"):
-            from tvm_bnn import runtime
+            with held_back():
+                from tvm_bnn import runtime
 
             network = runtime.load(options.artifact)
             if options.threads:

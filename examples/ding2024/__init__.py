@@ -1,11 +1,18 @@
-"""The network of Ding et al. 2024: binary encoder-decoder with attention and parallel upsampling."""
+"""The network of Ding et al. 2024: binary encoder-decoder with attention and parallel upsampling.
 
-from tvm_bnn.examples.ding2024.config import BENCH, DEMO, Ding2024Config
-from tvm_bnn.examples.ding2024.inputs import example_inputs
-from tvm_bnn.examples.ding2024.macs import count_macs
-from tvm_bnn.examples.ding2024.model import Ding2024, bench, build
-from tvm_bnn.examples.ding2024.trained import demo, demo_float_twin
-from tvm_bnn.examples.ding2024.twin import float_twin
+Importing this package does not load PyTorch yet: each name is fetched when it is first asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tvm_bnn.examples.ding2024.config import BENCH, DEMO, Ding2024Config
+    from tvm_bnn.examples.ding2024.inputs import example_inputs
+    from tvm_bnn.examples.ding2024.macs import count_macs
+    from tvm_bnn.examples.ding2024.model import Ding2024, bench, build
+    from tvm_bnn.examples.ding2024.trained import demo, demo_float_twin
+    from tvm_bnn.examples.ding2024.twin import float_twin
 
 __all__ = [
     "BENCH",
@@ -20,3 +27,26 @@ __all__ = [
     "example_inputs",
     "float_twin",
 ]
+
+#: Module -> the names that it holds.
+_HOMES = {
+    "config": ("BENCH", "DEMO", "Ding2024Config"),
+    "inputs": ("example_inputs",),
+    "macs": ("count_macs",),
+    "model": ("Ding2024", "bench", "build"),
+    "trained": ("demo", "demo_float_twin"),
+    "twin": ("float_twin",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

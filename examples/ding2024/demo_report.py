@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from tvm_bnn import artifact, run
 from tvm_bnn.examples.ding2024 import demo_page, demo_pictures
-from tvm_bnn.examples.ding2024.demo_networks import Result, Scene, agreement
+from tvm_bnn.examples.ding2024.demo_networks import BINARY, COMPILED, TWIN, Result, Scene, agreement
 from tvm_bnn.report.timing import WARM_UP, ratio, ratio_text
 from tvm_bnn.runtime import Artifact
 
@@ -51,6 +53,29 @@ def facts(results: Sequence[Result], compiled: Artifact, branches: int) -> dict[
         "legend": dict(zip(manifest["class_names"] or [], manifest["palette"] or [], strict=True)),
         "versions": manifest["versions"],
     }
+
+
+def print_results(console: Console, about: dict[str, Any]) -> None:
+    """The three networks side by side, and what the figures mean."""
+    height, width = about["size"]
+    table = Table(box=None, pad_edge=False)
+    for head in ("network", "mIoU", "latency", "against the twin", "file"):
+        table.add_column(head, justify="left" if head == "network" else "right")
+    for row in about["networks"]:
+        faster = "" if row["title"] == TWIN else row["faster_text"]
+        cells = (f"{row['iou']['mIoU']:.2f} %", f"{row['ms']:.2f} ms", faster, f"{row['bytes'] / 1e6:.2f} MB")
+        table.add_row(row["title"], *cells)
+    console.print(table)
+    plural = "s" if about["threads"] > 1 else ""
+    console.print(
+        f"{COMPILED} - {BINARY}: {about['miou_difference']:+.3f} points of mIoU; "
+        f"the same class in {about['agreement']:.3f} % of the pixels"
+    )
+    console.print(
+        f"mIoU: {about['scenes_measured']} synthetic test scenes of {height}x{width}. Latency: target "
+        f"{about['target']}, {about['threads']} thread{plural}, in turns, median of {about['rounds']} rounds after "
+        f"{about['warm_up']} to warm up. File: PyTorch's state_dict in float32; the compiled one has the code too."
+    )
 
 
 def write(folder: Path, about: dict[str, Any], scenes: Sequence[Scene], predicted: Sequence[np.ndarray]) -> None:

@@ -15,19 +15,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
-from rich.table import Table
 
-import tvm_bnn
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.errors import InputError, OutputError
-from tvm_bnn.examples.ding2024 import demo_networks
-from tvm_bnn.examples.ding2024.demo_networks import BINARY, COMPILED, TWIN
-from tvm_bnn.examples.ding2024.demo_report import facts, write
-from tvm_bnn.examples.ding2024.trained import SHIPPED_BRANCHES, demo, demo_float_twin
+from tvm_bnn.interrupt import held_back
 from tvm_bnn.targets import available_cpus
 
 SCENES = 200
@@ -43,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if threads > available_cpus():
         raise InputError(f"found --threads {threads}; from 1 to {available_cpus()} (the CPUs here) can be used")
     _check_folder(folder)
+    with held_back():
+        import torch
+
+        import tvm_bnn
+        from tvm_bnn.examples.ding2024 import demo, demo_float_twin, demo_networks, demo_report
     torch.set_num_threads(threads)
     binary, twin = demo(options.branches), demo_float_twin()
     with Progress() as progress:
@@ -53,35 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compiled.save(folder / "demo.bnn")
         networks = demo_networks.three(twin, binary, compiled, (folder / "demo.bnn").stat().st_size)
         results = demo_networks.measure(networks, scenes, binary.preprocessing, options.rounds, progress)
-        about = facts(results, compiled, options.branches)
+        about = demo_report.facts(results, compiled, options.branches)
         with progress.phase("write"):
-            write(folder, about, scenes[: options.pictures], results[-1].classes)
-    print_results(Console(highlight=False, soft_wrap=True), about)
+            demo_report.write(folder, about, scenes[: options.pictures], results[-1].classes)
+    demo_report.print_results(Console(highlight=False, soft_wrap=True), about)
     print(f"took {sum(progress.seconds.values()):.0f} s; look at {folder / 'index.html'}")
     return 0
-
-
-def print_results(console: Console, about: dict[str, Any]) -> None:
-    """The three networks side by side, and what the figures mean."""
-    height, width = about["size"]
-    table = Table(box=None, pad_edge=False)
-    for head in ("network", "mIoU", "latency", "against the twin", "file"):
-        table.add_column(head, justify="left" if head == "network" else "right")
-    for row in about["networks"]:
-        faster = "" if row["title"] == TWIN else row["faster_text"]
-        cells = (f"{row['iou']['mIoU']:.2f} %", f"{row['ms']:.2f} ms", faster, f"{row['bytes'] / 1e6:.2f} MB")
-        table.add_row(row["title"], *cells)
-    console.print(table)
-    plural = "s" if about["threads"] > 1 else ""
-    console.print(
-        f"{COMPILED} - {BINARY}: {about['miou_difference']:+.3f} points of mIoU; "
-        f"the same class in {about['agreement']:.3f} % of the pixels"
-    )
-    console.print(
-        f"mIoU: {about['scenes_measured']} synthetic test scenes of {height}x{width}. Latency: target "
-        f"{about['target']}, {about['threads']} thread{plural}, in turns, median of {about['rounds']} rounds after "
-        f"{about['warm_up']} to warm up. File: PyTorch's state_dict in float32; the compiled one has the code too."
-    )
 
 
 def _check_folder(folder: Path) -> None:
@@ -114,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", default="demo_output", metavar="DIR", help="default: demo_output")
     parser.add_argument("--scenes", type=positive, default=SCENES, help=f"test scenes to segment (default: {SCENES})")
     parser.add_argument("--pictures", type=positive, default=PICTURES, help=f"of them shown (default: {PICTURES})")
-    parser.add_argument("--branches", type=int, choices=SHIPPED_BRANCHES, default=1, help="K (default: 1)")
+    parser.add_argument("--branches", type=int, choices=(1, 3), default=1, help="K (default: 1)")
     parser.add_argument("--threads", type=positive, help="threads of every network (default: all CPUs)")
     parser.add_argument("--rounds", type=positive, default=ROUNDS, help=f"to measure latency (default: {ROUNDS})")
     return parser
