@@ -1,0 +1,72 @@
+"""Code for a Raspberry Pi 4 on an emulated one: it runs there, and gives what it gives on this machine."""
+
+import numpy as np
+import pytest
+import torch
+import tvm
+from tvm import relax, te
+
+import tvm_bnn
+from tests import emulated_arm
+from tvm_bnn.examples.ding2024 import demo, example_inputs
+from tvm_bnn.linker import fcompile
+from tvm_bnn.targets import resolve
+
+BOARD = "llvm -mcpu=cortex-a72"
+
+
+@pytest.fixture(autouse=True)
+def emulator():
+    """Skip where there is no emulator, unless there has to be one."""
+    reason = emulated_arm.why_not()
+    if reason and emulated_arm.required():
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+def test_shipped_network_gives_what_it_gives_here():
+    model = demo()
+    inputs = example_inputs(model)
+    here = tvm_bnn.compile(model, target="llvm")(*inputs)
+    library = tvm_bnn.compile(model, target=BOARD).library
+    with emulated_arm.session("cortex-a72", threads=2) as remote:
+        network = relax.VirtualMachine(emulated_arm.load(remote, library), remote.cpu())
+        there = network["main"](*(tvm.runtime.tensor(item.numpy(), remote.cpu()) for item in inputs)).numpy()
+    assert len(np.unique(there)) > 1
+    assert torch.equal(torch.from_numpy(there), here)
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """A library that adds numbers of 16 bits with the instructions of a Cortex-A76."""
+    target = resolve("llvm -mcpu=cortex-a76")
+    x = te.placeholder((64,), "float16", name="x")
+    y = te.compute(x.shape, lambda i: x[i] + x[i], name="y")
+    path = tmp_path_factory.mktemp("halves") / "halves.so"
+    built = tvm.compile(te.create_prim_func([x, y]).with_attr("global_symbol", "main"), target=target.tvm())
+    built.export_library(str(path), fcompile=fcompile(target.triple))
+    return path.read_bytes()
+
+
+def doubled(library, cpu):
+    with emulated_arm.session(cpu) as remote:
+        values = tvm.runtime.tensor(np.arange(64, dtype="float16"), remote.cpu())
+        sums = tvm.runtime.tensor(np.zeros(64, "float16"), remote.cpu())
+        emulated_arm.load(remote, library)["main"](values, sums)
+        return sums.numpy()
+
+
+def test_newer_processor_has_the_instruction(halves):
+    assert np.array_equal(doubled(halves, "cortex-a76"), 2 * np.arange(64))
+
+
+def test_instruction_that_the_processor_lacks_ends_the_session(halves):
+    with pytest.raises(RuntimeError, match="the emulated cortex-a72 stopped, exit code "):
+        doubled(halves, "cortex-a72")
+
+
+def test_processor_that_the_emulator_does_not_know():
+    with pytest.raises(RuntimeError, match=r"the emulated cortex-a27 stopped, exit code .*cortex-a27"):
+        with emulated_arm.session("cortex-a27"):
+            pytest.fail("there is no such processor")
