@@ -1,285 +1,639 @@
-"""Analysis: which tensors hold only two values, which two, and which predicate picks between them.
+"""Analysis: which tensors take few values, which ones, and where.
 
-A tensor is *two-level* when every element is ``high`` where a predicate holds and ``low`` elsewhere. The analysis
-proves this by walking up from a tensor to a comparison, through operators that keep it:
+An abstract interpretation of the graph, upwards from a tensor to what its values depend on. It gives each tensor an
+alphabet:
 
-* ``where(p, a, b)`` with constant a, b: the comparison itself, levels a and b; a cast of p: levels 1 and 0;
-* ``sign(x)`` of a real tensor: +-1 by the convention that the caller chose for 0;
-* a function of one value (relu, clip, negation, + or * a constant ...): the same predicate, mapped levels;
-* a rearrangement (reshape, permute, slice, split, concat of equal levels, nearest resize): the same levels, the
-  rearranged predicate, so that later stages only ever move bits;
-* max-pooling: the pooled predicate, where high > low.
+* ``Steps``: the tensor is a step function of its source (see cells.py). Its table has, for each cell, the *level* that
+  the tensor takes there: one number, or one a channel (an array that broadcasts against the tensor);
+* ``Real``: more values than can be told, with the reason in words for the model's author.
 
-Anything else is real, with the reason in words for the model's author.
+Everything that acts on elements is one rule: evaluate the operator, by the reference evaluator, on the levels of each
+cell. So ``where(s == 0, 1, s)``, ``x.sign() + (x == 0)``, ``(x >= 0) * 2 - 1`` and ``relu(sign(x))`` need no pattern of
+their own. New cells begin where a real tensor is compared with a constant, where its sign is taken, and where it is
+rounded to few integers. Rearrangements move the cells, max-pooling combines them.
+
+**Zero.** ``sign(x)`` has a third cell, x = 0. What an operator behind it makes of that cell is exact (``relu(sign(x))``
+is [x > 0]). Where the third level is still there when a layer reads the tensor, it is kept if an exact zero is common
+(``zero_is_common``: counts, masked or padded tensors); for a bare sign of a real tensor the caller's convention puts it
+to one of its neighbours (see levels.py).
+
+**NaN** is a cell of its own. Comparisons with it are false and its sign is 0, as in PyTorch.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import relax
 
+from tvm_bnn.errors import UnsupportedError
 from tvm_bnn.reference import evaluate_call
+from tvm_bnn.relay_passes.bounds import UNBOUNDED, Bounds, bounds_of
+from tvm_bnn.relay_passes.cells import (
+    BoolCells,
+    Cells,
+    Cut,
+    JoinedCells,
+    LineCells,
+    MovedCells,
+    PaddedCells,
+    PooledCells,
+    ProductCells,
+)
+from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.rewriter import DataflowRewriter, dtype_of, op_name, path_of, shape_of
+from tvm_bnn.relay_passes.zeros import zero_is_common
+
+#: More cells than this are of no use to anyone.
+MOST_CELLS = 64
 
 
 @dataclass(frozen=True)
-class TwoLevel:
-    """``high`` where ``bits`` holds, ``low`` elsewhere; bits is emitted only when someone asks for it."""
+class ZeroCell:
+    """The cell in which a sign was 0.
 
-    low: float
-    high: float
-    bits: Callable[[], relax.Expr]
+    common : whether exact zeros are to be expected there, so that no convention may touch them.
+    path : the module that takes the sign.
+    """
+
+    cell: int
+    common: bool
+    path: str
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A step function: ``levels[i]`` in cell i.
+
+    levels : arrays that broadcast against the tensor.
+    zero : the cell of sign(0), as long as nothing told it apart on purpose.
+    factor : a real tensor that everything is multiplied by; of extent 1 where elements share it.
+    """
+
+    cells: Cells
+    levels: tuple[np.ndarray, ...]
+    zero: ZeroCell | None = None
+    factor: relax.Expr | None = None
 
 
 @dataclass(frozen=True)
 class Real:
-    """Not provably two-level, and why."""
+    """More values than can be told, and why.
+
+    advice : what the model's author can change.
+    bounds : least and greatest value.
+    rounded : the tensor holds the integers nearest to this one.
+    """
 
     reason: str
+    advice: str = ""
+    bounds: Bounds = UNBOUNDED
+    rounded: relax.Expr | None = None
 
 
-Alphabet = TwoLevel | Real
+Alphabet = Steps | Real
 
-_UNARY = {
-    "relax.nn.relu", "relax.negative", "relax.abs", "relax.clip", "relax.astype", "relax.sign", "relax.tanh",
-    "relax.nn.leakyrelu", "relax.round", "relax.sqrt", "relax.square", "relax.exp", "relax.sigmoid",
-}  # fmt: skip
-_BINARY = {"relax.add", "relax.subtract", "relax.multiply", "relax.divide", "relax.maximum", "relax.minimum"}
 _VIEWS = {
     "relax.reshape", "relax.permute_dims", "relax.expand_dims", "relax.squeeze", "relax.strided_slice",
-    "relax.broadcast_to", "relax.flatten", "relax.take", "relax.tile", "relax.repeat",
+    "relax.broadcast_to", "relax.flatten", "relax.take", "relax.tile", "relax.repeat", "relax.flip",
 }  # fmt: skip
-#: Operators whose values are counts, so that an exact zero is common.
-_DISCRETE = {"bnn.bconv2d"}
-_SUMS = {"relax.add", "relax.subtract"}
-_AVERAGES = {"relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d", "relax.mean", "relax.sum"}
-_PRODUCTS = {"relax.nn.conv2d", "relax.nn.conv2d_transpose", "relax.matmul"}
-_KEEPS_ZERO = _VIEWS | {
-    "relax.nn.relu", "relax.negative", "relax.abs", "relax.astype", "relax.nn.max_pool2d", "relax.multiply",
-    "relax.where", "relax.concat", "relax.split", "relax.nn.pad", "relax.clip", "relax.maximum", "relax.minimum",
+_COMPARISONS = {
+    "relax.greater_equal", "relax.greater", "relax.less", "relax.less_equal", "relax.equal", "relax.not_equal",
 }  # fmt: skip
+_SWAPPED = {"greater_equal": "less_equal", "greater": "less", "less": "greater", "less_equal": "greater_equal"}
+_AVERAGES = {"relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d", "relax.mean"}
+_AFTER = "take the sign after it, so that the layer reads two values"
 
 
 class AlphabetAnalysis:
     """Alphabets of the values that a rewriter has emitted so far.
 
-    sign_zero : what ``sign(0)`` of a real tensor becomes, "plus" or "minus".
-    guessed : module paths where that convention was used, in order.
+    sign_zero : what ``sign(0)`` of a real tensor becomes, "plus", "minus", or "exact" for the third level.
+    guessed : modules where that convention was used, in order. kept : modules whose exact zeros stay a level.
     """
 
     def __init__(self, rewriter: DataflowRewriter, sign_zero: str = "plus") -> None:
-        if sign_zero not in ("plus", "minus"):
-            raise ValueError(f"sign_zero is {sign_zero!r}; plus and minus are accepted")
-        self._rewriter = rewriter
-        self._known: dict[relax.Var, Alphabet] = {}
-        self._emitted: dict[tuple[relax.Var, str], relax.Expr] = {}
-        self._rules: dict[str, Callable[[relax.Var, relax.Call], Alphabet]] = {
-            **dict.fromkeys(_UNARY, self._unary),
-            **dict.fromkeys(_BINARY, self._binary),
-            **dict.fromkeys(_VIEWS, self._view),
-            "relax.where": self._where,
-            "relax.sign": self._sign,
-            "relax.nn.max_pool2d": self._max_pool,
-            "relax.concat": self._concat,
-        }
+        if sign_zero not in ("plus", "minus", "exact"):
+            raise ValueError(f"sign_zero is {sign_zero!r}; plus, minus and exact are accepted")
         self.sign_zero = sign_zero
         self.guessed: list[str] = []
+        self.kept: list[str] = []
+        self._rewriter = rewriter
+        self._known: dict[relax.Var, Alphabet] = {}
+        self._emitted: dict[object, relax.Expr] = {}
+        self._span = None
+        self._rules: dict[str, Callable[[relax.Var, relax.Call], Alphabet]] = {
+            **dict.fromkeys(ELEMENTWISE, self._pointwise),
+            **dict.fromkeys(_VIEWS, self._view),
+            "relax.nn.max_pool2d": self._max_pool,
+            "relax.concat": self._concat,
+            "relax.nn.pad": self._pad,
+        }
 
     def of(self, expr: relax.Expr) -> Alphabet:
         """The alphabet of a value."""
         if not isinstance(expr, relax.Var):
-            return Real("a constant")
+            return Real("it is a constant")
         if expr not in self._known:
-            self._known[expr] = self._derive(expr)
+            found = self._derive(expr)
+            self._known[expr] = found
         return self._known[expr]
 
     def _derive(self, var: relax.Var) -> Alphabet:
         definition = self._rewriter.lookup(var)
         if definition is var:
-            return Real("the input of the model is real-valued")
-        if isinstance(definition, relax.TupleGetItem):
-            return self._split(var, definition)
-        rule = self._view if is_nearest(definition) else self._rules.get(op_name(definition))
-        return rule(var, definition) if rule else Real(f"{_where_from(definition)} is real-valued")
+            found: Alphabet = Real("the input of the model is real-valued", "take the sign of it first")
+        elif isinstance(definition, relax.TupleGetItem):
+            found = self._field(var, definition)
+        else:
+            rule = self._view if is_nearest(definition) else self._rules.get(op_name(definition))
+            found = rule(var, definition) if rule else self._other(definition)
+        if isinstance(found, Real) and isinstance(var.ty, relax.TensorType):
+            if dtype_of(var) == "bool":
+                return Steps(BoolCells(self._emit, var), _levels(var, (False, True)))
+            if found.bounds == UNBOUNDED:
+                bounds = bounds_of(definition, lambda operand: self._bounds(operand))
+                found = replace(found, bounds=bounds)
+        return found
 
-    def _emit(self, key: relax.Var, what: str, make: Callable[[], relax.Expr], like: relax.Call) -> relax.Expr:
-        if (key, what) not in self._emitted:
-            self._emitted[key, what] = self._rewriter.emit(make(), span=like.span)
-        return self._emitted[key, what]
+    def _bounds(self, expr: relax.Expr) -> Bounds:
+        if is_constant(expr):
+            value = value_of(expr)
+            return (float(value.min()), float(value.max())) if value.size and not np.isnan(value).any() else UNBOUNDED
+        alphabet = self.of(expr)
+        if isinstance(alphabet, Real):
+            return alphabet.bounds
+        if alphabet.factor is not None:
+            return UNBOUNDED
+        numbers = np.concatenate([np.ravel(level).astype(np.float64) for level in alphabet.levels])
+        numbers = numbers[~np.isnan(numbers)]
+        return (float(numbers.min()), float(numbers.max())) if numbers.size else UNBOUNDED
 
-    def _where(self, _var: relax.Var, call: relax.Call) -> Alphabet:
-        condition, high, low = call.args
-        levels = [_scalar(self._rewriter.lookup(level)) for level in (low, high)]
-        if levels[0] is None or levels[1] is None or shape_of(condition) != shape_of(call):
-            return Real(f"{_where_from(call)} chooses between values that are not two constants")
-        return TwoLevel(levels[0], levels[1], lambda: condition)
+    def _emit(self, expr: relax.Expr, key: object) -> relax.Expr:
+        if key not in self._emitted:
+            self._emitted[key] = self._rewriter.emit(expr, span=self._span)
+        return self._emitted[key]
 
-    def _sign(self, _var: relax.Var, call: relax.Call) -> Alphabet:
-        data = call.args[0]
-        inner = self.of(data)
-        if isinstance(inner, TwoLevel):
-            return self._mapped(call, 0)
-        if self._zero_is_common(data):
-            return Real(
-                f"{_where_from(call)} takes the sign of a discrete value, which can be exactly 0: write "
-                "torch.where(x >= 0, 1., -1.) to choose a sign for it"
-            )
-
-        def bits() -> relax.Expr:
-            self.guessed.append(path_of(call) or "the model")
-            zero = relax.const(0.0, dtype_of(data))
-            compare = relax.op.greater_equal if self.sign_zero == "plus" else relax.op.greater
-            return compare(data, zero)
-
-        return TwoLevel(-1.0, 1.0, lambda: self._emit(data, f"sign {self.sign_zero}", bits, call))
-
-    def _is_discrete(self, expr: relax.Expr) -> bool:
-        """Whether values lie on a coarse grid, so that sums of them cancel exactly."""
-        definition = self._rewriter.lookup(expr)
-        name = op_name(definition)
-        if name in _DISCRETE or isinstance(self.of(expr), TwoLevel):
-            return True
-        if name == "bnn.affine":  # a scale alone keeps the grid through 0; a shift moves it
-            return not np.any(value_of(definition.args[2])) and self._is_discrete(definition.args[0])
-        if name in _SUMS:
-            return all(self._is_discrete(operand) for operand in definition.args)
+    def _other(self, call: relax.Expr) -> Real:
+        name = op_name(call)
         if name in _AVERAGES:
-            return self._is_discrete(definition.args[0])
-        if name in _PRODUCTS:  # a count, whether it is converted or not
-            return all(_one_magnitude(o) if is_constant(o) else self._is_discrete(o) for o in definition.args)
-        every = all if name == "relax.multiply" else any
-        return _keeps_zero(definition) and every(self._is_discrete(operand) for operand in _operands(definition))
+            return Real(f"it is an average ({describe(call)})", _AFTER)
+        if name == "relax.image.resize2d":
+            return Real(f"it is interpolated ({describe(call)})", _AFTER)
+        if name in ("relax.nn.conv2d", "relax.nn.conv2d_transpose", "relax.matmul", "bnn.bconv2d", "bnn.bmatmul"):
+            return Real(f"it is the real-valued result of {describe(call)}", "take its sign first")
+        return Real(f"it is the real-valued result of {describe(call)}", _AFTER)
 
-    def _zero_is_common(self, expr: relax.Expr) -> bool:
-        """Whether an exact zero is no rare accident: on a grid, or written by relu, a mask or a padding."""
-        definition, alphabet = self._rewriter.lookup(expr), self.of(expr)
-        if isinstance(alphabet, TwoLevel):
-            return 0.0 in (alphabet.low, alphabet.high)
-        if self._is_discrete(expr) or _writes_zero(definition):
-            return True
-        return _keeps_zero(definition) and any(self._zero_is_common(operand) for operand in _operands(definition))
+    # --- elements -------------------------------------------------------------------------------------------------
 
-    def _unary(self, _var: relax.Var, call: relax.Call) -> Alphabet:
-        if op_name(call) == "relax.astype" and dtype_of(call.args[0]) == "bool":
-            return TwoLevel(0.0, 1.0, lambda: call.args[0])
-        return self._mapped(call, 0)
+    def _pointwise(self, var: relax.Var, call: relax.Call) -> Alphabet:
+        tensors = [a for a in call.args if isinstance(a.ty, relax.TensorType) and not is_constant(a)]
+        alphabets = [self.of(tensor) for tensor in tensors]
+        real = [a for a in alphabets if isinstance(a, Real)]
+        if not real and tensors:
+            return self._on_levels(call, tensors, [a for a in alphabets if isinstance(a, Steps)])
+        if len(tensors) == 1 and real:
+            begun = self._begin(call, tensors[0], real[0])
+            if begun is not None:
+                return begun
+        if op_name(call) == "relax.multiply" and len(tensors) == 2 and len(real) == 1:
+            scaled = self._scaled(call, tensors, alphabets)
+            if scaled is not None:
+                return scaled
+        return self._real_result(call, tensors, alphabets)
 
-    def _mapped(self, call: relax.Call, position: int) -> Alphabet:
-        inner = self.of(call.args[position])
-        if isinstance(inner, Real):
-            return inner
+    def _real_result(self, call: relax.Call, tensors: Sequence[relax.Expr], alphabets: Sequence[Alphabet]) -> Real:
+        real = [a for a in alphabets if isinstance(a, Real)]
+        if len(tensors) == 1 and real:
+            return replace(real[0], bounds=UNBOUNDED, rounded=None)
+        if len(real) < len(tensors):
+            return Real(
+                f"{describe(call)} combines a binary tensor with a real-valued one",
+                "take the sign after the two are combined",
+            )
+        return Real(f"{describe(call)} combines two real-valued tensors", "take the sign of the result")
+
+    def _on_levels(self, call: relax.Call, tensors: list[relax.Expr], steps: list[Steps]) -> Alphabet:
+        """Evaluate the operator on the levels of each cell."""
+        if any(s.factor is not None for s in steps):
+            return self._on_scaled(call, tensors, steps)
+        common = self._common_cells(call, steps)
+        if common is None or common[0].count > MOST_CELLS:
+            return Real(f"{describe(call)} combines tensors to too many levels", "take the sign of the result")
+        cells, steps, maps = common
+        if len(steps) == 1 and shape_of(tensors[0]) != shape_of(call):
+            return Real(f"{describe(call)} broadcasts a binary tensor", "broadcast it behind the layer")
         levels = []
-        for level in (inner.low, inner.high):
-            arguments = [value_of(a) if is_constant(a) else a for a in call.args]
-            arguments[position] = np.full((1,) * len(call.args[position].ty.shape), level, np.float32)
-            result = np.asarray(evaluate_call(call, arguments))
-            if result.size != 1 and np.ptp(result) != 0:
-                return Real(f"{_where_from(call)} gives each channel its own levels")
-            if not np.all(np.isfinite(result)):
-                return Real(f"{_where_from(call)} turns a level into {result.flat[0]}")
-            levels.append(float(result.flat[0]))
-        return replace(inner, low=levels[0], high=levels[1])
+        for cell in range(cells.count):
+            given = {t: s.levels[m[cell]] for t, s, m in zip(tensors, steps, maps, strict=True)}
+            result = self._evaluate(call, given)
+            if result is None or (result.dtype.kind == "f" and np.isinf(result).any()):
+                return Real(f"{describe(call)} gives it levels that are not finite numbers")
+            levels.append(_compress(result))
+        return Steps(cells, tuple(levels), self._zero_behind(call, steps, maps))
 
-    def _binary(self, _var: relax.Var, call: relax.Call) -> Alphabet:
-        constant = [is_constant(a) for a in call.args]
-        if not any(constant):
-            return Real(f"{_where_from(call)} combines two tensors, so more than two values are possible")
-        position = 1 if constant[0] else 0
-        if shape_of(call.args[position]) != shape_of(call):
-            return Real(f"{_where_from(call)} broadcasts its operand")
-        return self._mapped(call, position)
+    def _common_cells(self, call: relax.Call, steps: list[Steps]) -> tuple[Cells, list[Steps], list[list[int]]] | None:
+        """Cells for all operands together, and for each operand its own cell in each of them."""
+        cells = steps[0].cells
+        maps = [list(range(cells.count))]
+        for other in steps[1:]:
+            refined = cells.refine(other.cells)
+            if refined is None:
+                break
+            cells, here, there = refined
+            maps = [[m[i] for i in here] for m in maps] + [there]
+        if len(maps) == len(steps):
+            return cells, steps, maps
+        if len(steps) != 2 or steps[0].cells.count * steps[1].cells.count > MOST_CELLS:
+            return None
+        # independent tensors: every pair of cells, once a convention has put each sign(0) where it belongs
+        left, right = (self.settle(s) for s in steps)
+        pairs = [(i, j) for i in range(left.cells.count) for j in range(right.cells.count)]
+        product = ProductCells(self._emit, left.cells, right.cells, shape_of(call), (call, "pairs"))
+        return product, [left, right], [[i for i, _ in pairs], [j for _, j in pairs]]
+
+    def settle(self, steps: Steps) -> Steps:
+        """The step function once ``sign_zero`` has been applied: no cell of sign(0) is open any more.
+
+        The cell takes the level of a neighbour, unless an exact zero is common there or has a level of its neighbours
+        already. The path is noted in ``guessed`` or in ``kept``.
+        """
+        zero = steps.zero
+        if zero is None:
+            return steps
+        own, below, above = (steps.levels[zero.cell + i] for i in (0, -1, 1))
+        if np.array_equal(own, below) or np.array_equal(own, above):
+            return replace(steps, zero=None)
+        if zero.common or self.sign_zero == "exact":
+            self.kept.append(zero.path)
+            return replace(steps, zero=None)
+        self.guessed.append(zero.path)
+        levels = list(steps.levels)
+        levels[zero.cell] = above if self.sign_zero == "plus" else below
+        if np.array_equal(levels[-1], own):  # a NaN compares false with everything, like what is below
+            levels[-1] = below
+        return replace(steps, levels=tuple(levels), zero=None)
+
+    @staticmethod
+    def _zero_behind(call: relax.Call, steps: list[Steps], maps: list[list[int]]) -> ZeroCell | None:
+        """The cell of sign(0) in the result: gone where a comparison or another operand tells it apart on purpose."""
+        if op_name(call) in ("relax.equal", "relax.not_equal"):
+            return None
+        found: ZeroCell | None = None
+        for step, places in zip(steps, maps, strict=True):
+            if step.zero is not None and found is None:
+                found = replace(step.zero, cell=places.index(step.zero.cell))
+        if found is None:
+            return None
+        for step, places in zip(steps, maps, strict=True):
+            here, *beside = (step.levels[places[found.cell + i]] for i in (0, -1, 1))
+            if step.zero is None and not any(np.array_equal(here, level) for level in beside):
+                return None
+        return found
+
+    @staticmethod
+    def _evaluate(call: relax.Call, given: dict[relax.Expr, np.ndarray]) -> np.ndarray | None:
+        arguments = [given[a] if a in given else value_of(a) if is_constant(a) else a for a in call.args]
+        try:
+            return np.asarray(evaluate_call(call, arguments))
+        except UnsupportedError:
+            return None
+
+    def _on_scaled(self, call: relax.Call, tensors: list[relax.Expr], steps: list[Steps]) -> Alphabet:
+        """Behind a factor only multiplication by constants passes."""
+        name = op_name(call)
+        linear = (
+            name == "relax.negative"
+            or (name in ("relax.multiply", "relax.divide") and call.args[0].same_as(tensors[0]))
+            or (name == "relax.multiply" and is_constant(call.args[0]))
+        )
+        if len(tensors) != 1 or not linear:
+            return Real(f"{describe(call)} acts on a binary tensor that was scaled by data", "scale after the layer")
+        inner = self._on_levels(call, tensors, [replace(steps[0], factor=None)])
+        return replace(inner, factor=steps[0].factor) if isinstance(inner, Steps) else inner
+
+    def _scaled(self, call: relax.Call, tensors: list[relax.Expr], alphabets: list[Alphabet]) -> Alphabet | None:
+        """Steps times a real tensor that many elements share."""
+        binary, real = (0, 1) if isinstance(alphabets[0], Steps) else (1, 0)
+        steps = alphabets[binary]
+        assert isinstance(steps, Steps)
+        shape, result = shape_of(tensors[real]), shape_of(call)
+        full = (1,) * (len(result) - len(shape)) + shape
+        if steps.factor is not None or shape_of(tensors[binary]) != result or len(result) < 2:
+            return None
+        if (len(result) == 4 and full[1] == full[2] == full[3] == 1) or (len(result) != 4 and full[-1] == 1):
+            factor = tensors[real]
+            if full != shape:
+                factor = self._rewriter.emit(relax.op.reshape(factor, full), span=call.span)
+            return replace(steps, factor=factor)
+        if len(result) == 4 and full[1] > 1 and result[1] > 1:
+            return Real(
+                f"{describe(call)} scales each input channel by a value that depends on the data",
+                "scale the layer's output instead: a scale per input channel cannot leave the sum",
+            )
+        return None
+
+    # --- where cells begin ----------------------------------------------------------------------------------------
+
+    def _begin(self, call: relax.Call, data: relax.Expr, alphabet: Real) -> Alphabet | None:
+        """The cells of a comparison, a sign or a rounding of a real tensor; None for any other operator."""
+        name = op_name(call)
+        if name in _COMPARISONS:
+            return self._compare(call, data)
+        if name == "relax.sign":
+            return self._sign(call, data, alphabet)
+        if name in ("relax.round", "relax.floor", "relax.ceil"):
+            return self._round(call, data, alphabet)
+        if alphabet.rounded is not None:
+            return self._bounded(call, data, alphabet)
+        return None
+
+    def _compare(self, call: relax.Call, data: relax.Expr) -> Alphabet | None:
+        swapped = is_constant(call.args[0])
+        constant = value_of(call.args[0] if swapped else call.args[1])
+        if shape_of(data) != shape_of(call) or np.isnan(constant).any():
+            return None
+        name = op_name(call).removeprefix("relax.")
+        name = _SWAPPED.get(name, name) if swapped else name
+        value = _compress(constant.reshape((1,) * (len(shape_of(data)) - constant.ndim) + constant.shape))
+        if name in ("equal", "not_equal"):
+            cuts = [Cut(value, True), Cut(value, False)]
+            truth = [False, True, False, False] if name == "equal" else [True, False, True, True]
+        else:
+            cuts = [Cut(value, name in ("greater_equal", "less"))]
+            truth = [False, True, False] if name.startswith("greater") else [True, False, False]
+        return Steps(LineCells(self._emit, data, cuts), _levels(data, truth))
+
+    def _sign(self, call: relax.Call, data: relax.Expr, alphabet: Real) -> Alphabet:
+        zero = np.zeros((1,) * len(shape_of(data)), dtype_of(data))
+        cuts = [Cut(zero, True), Cut(zero, False)]
+        if alphabet.bounds[0] >= 0:
+            return Steps(LineCells(self._emit, data, cuts[1:]), _levels(call, (0, 1, 0)))
+        if alphabet.bounds[1] <= 0:
+            return Steps(LineCells(self._emit, data, cuts[:1]), _levels(call, (-1, 0, 0)))
+        common = zero_is_common(
+            data, self._rewriter.lookup, lambda expr: isinstance(self.of(expr), Steps), self._has_zero
+        )
+        return Steps(
+            LineCells(self._emit, data, cuts),
+            _levels(call, (-1, 0, 1, 0)),
+            ZeroCell(1, common, path_of(call) or "the model"),
+        )
+
+    def _has_zero(self, expr: relax.Expr) -> bool:
+        alphabet = self.of(expr)
+        if isinstance(alphabet, Real):
+            return False
+        open_zero = alphabet.zero.cell if alphabet.zero is not None and not alphabet.zero.common else None
+        return any(not level.all() for cell, level in enumerate(alphabet.levels[:-1]) if cell != open_zero)
+
+    def _round(self, call: relax.Call, data: relax.Expr, alphabet: Real) -> Alphabet:
+        low, high = alphabet.bounds
+        function = {"relax.round": np.rint, "relax.floor": np.floor, "relax.ceil": np.ceil}[op_name(call)]
+        if not np.isfinite(high - low) or function(high) - function(low) >= MOST_CELLS:
+            bounds = (float(function(low)), float(function(high)))
+            rounded = data if op_name(call) == "relax.round" else None
+            return replace(alphabet, bounds=bounds, rounded=rounded)
+        integers = np.arange(function(low), function(high) + 1)
+        return self._integers(call, data, integers, op_name(call), [float(i) for i in integers])
+
+    def _integers(
+        self, call: relax.Call, data: relax.Expr, integers: np.ndarray, name: str, levels: Sequence[float]
+    ) -> Alphabet:
+        """The cells of data in which it is rounded to each integer, and the levels there."""
+        one = (1,) * len(shape_of(data))
+        cuts = []
+        for integer in integers[:-1]:
+            if name == "relax.round":  # halves go to the even neighbour
+                place, closed = integer + 0.5, bool(integer % 2)
+            else:
+                place, closed = (integer + 1, True) if name == "relax.floor" else (integer, False)
+            cuts.append(Cut(np.full(one, place, dtype_of(data)), closed))
+        if not cuts:
+            return Real("it is constant")
+        return Steps(LineCells(self._emit, data, cuts), _levels(call, [*levels, np.nan]))
+
+    def _bounded(self, call: relax.Call, data: relax.Expr, alphabet: Real) -> Alphabet | None:
+        """Integers that an operator (clip, relu, maximum ...) leaves only a few of."""
+        low, high = bounds_of(call, lambda operand: self._bounds(operand))
+        if not np.isfinite(high - low) or high - low >= MOST_CELLS or alphabet.rounded is None:
+            bounds = bounds_of(call, lambda operand: self._bounds(operand))
+            return replace(alphabet, bounds=bounds, rounded=None) if bounds != UNBOUNDED else None
+        reach = max(abs(low), abs(high), 1.0)
+        integers = np.arange(np.floor(max(alphabet.bounds[0], -2 * reach)), min(alphabet.bounds[1], 2 * reach) + 1)
+        values = [self._evaluate(call, {data: np.full((1,) * len(shape_of(data)), i, np.float32)}) for i in integers]
+        if any(v is None or v.size != 1 for v in values):
+            return None
+        levels = [float(v.reshape(-1)[0]) for v in values if v is not None]
+        if len(levels) < 2 or (levels[0] != levels[1] and alphabet.bounds[0] < integers[0]):
+            return None
+        if levels[-1] != levels[-2] and alphabet.bounds[1] > integers[-1]:
+            return None
+        kept = [i for i in range(len(levels)) if 0 < i and levels[i] != levels[i - 1]]
+        first, last = max(kept[0] - 1, 0), kept[-1]
+        return self._integers(
+            call, alphabet.rounded, integers[first : last + 1], "relax.round", levels[first : last + 1]
+        )
+
+    # --- rearrangements -------------------------------------------------------------------------------------------
 
     def _view(self, var: relax.Var, call: relax.Call) -> Alphabet:
         inner = self.of(call.args[0])
         if isinstance(inner, Real):
-            return inner
+            return replace(inner, rounded=None)
+        if inner.factor is not None and not is_nearest(call):
+            return Real(f"{describe(call)} rearranges a binary tensor that was scaled by data", "scale after the layer")
 
-        def moved() -> relax.Expr:
-            return relax.Call(call.op, [inner.bits(), *call.args[1:]], call.attrs, call.ty_args, call.span)
+        def moved(bits: relax.Expr) -> relax.Expr:
+            return relax.Call(call.op, [bits, *call.args[1:]], call.attrs, call.ty_args, call.span)
 
-        return replace(inner, bits=lambda: self._emit(var, "bits", moved, call))
+        levels = self._moved_levels(call, inner)
+        if levels is None:
+            return Real(f"{describe(call)} mixes channels of different levels")
+        return replace(inner, cells=MovedCells(self._emit, inner.cells, var, moved), levels=levels)
+
+    def _moved_levels(self, call: relax.Call, inner: Steps) -> tuple[np.ndarray, ...] | None:
+        rank = len(shape_of(call))
+        if all(level.size == 1 for level in inner.levels):
+            return tuple(level.reshape((1,) * rank) for level in inner.levels)
+        moved = []
+        for level in inner.levels:
+            whole = np.broadcast_to(level, shape_of(call.args[0]))
+            result = self._evaluate(call, {call.args[0]: whole})
+            if result is None:
+                return None
+            moved.append(_compress(result))
+        return tuple(moved)
+
+    def _field(self, var: relax.Var, item: relax.TupleGetItem) -> Alphabet:
+        split = self._rewriter.lookup(item.tuple_value)
+        if op_name(split) != "relax.split":
+            return self._other(split)
+        inner = self.of(split.args[0])
+        if isinstance(inner, Real):
+            return replace(inner, rounded=None)
+
+        def piece(bits: relax.Expr) -> relax.Expr:
+            parts = relax.Call(split.op, [bits], split.attrs, split.ty_args, split.span)
+            return relax.TupleGetItem(self._emit(parts, (item.tuple_value, bits)), item.index)
+
+        if inner.factor is not None:
+            return Real(f"{describe(split)} splits a binary tensor that was scaled by data", "scale after the layer")
+        levels = []
+        for level in inner.levels:
+            whole = np.broadcast_to(level, shape_of(split.args[0])) if level.size > 1 else level
+            parts = evaluate_call(split, [whole]) if level.size > 1 else None
+            levels.append(_compress(parts[item.index]) if parts is not None else level)
+        return replace(inner, cells=MovedCells(self._emit, inner.cells, var, piece), levels=tuple(levels))
 
     def _max_pool(self, var: relax.Var, call: relax.Call) -> Alphabet:
         inner = self.of(call.args[0])
-        if isinstance(inner, TwoLevel) and inner.high < inner.low:
-            return Real(f"{_where_from(call)} pools a tensor whose larger level is the False one")
-        return self._view(var, call)
+        if isinstance(inner, Real):
+            return replace(inner, rounded=None)
+        values = [level.reshape(-1) for level in inner.levels]
+        if inner.factor is not None or any(value.size != 1 for value in values):
+            return Real(
+                f"{describe(call)} pools channels with different levels or scales",
+                "scale behind the pooling, or behind the layer",
+            )
+        line = [float(value[0]) for value in values]
+        ascending = sorted({level for level in line if not np.isnan(level)})
+        masks = [tuple(level >= least for level in line) for least in ascending[1:]]
+        if not masks:
+            return Real("it is constant")
+
+        def pooled(bits: relax.Expr) -> relax.Expr:
+            return relax.Call(call.op, [bits], call.attrs, call.ty_args, call.span)
+
+        dtype = inner.levels[0].dtype
+        levels = tuple(np.full((1,) * len(shape_of(call)), level, dtype) for level in ascending)
+        zero = inner.zero
+        if zero is not None:  # as long as it has the level to itself
+            own = sum(level == line[zero.cell] for level in line) == 1 + (line[-1] == line[zero.cell])
+            place = ascending.index(line[zero.cell]) if own else 0
+            zero = replace(zero, cell=place) if 0 < place < len(ascending) - 1 else None
+        return Steps(PooledCells(self._emit, inner.cells, var, pooled, masks), levels, zero)
 
     def _concat(self, var: relax.Var, call: relax.Call) -> Alphabet:
         fields = list(call.args[0].fields) if isinstance(call.args[0], relax.Tuple) else []
         parts = [self.of(field) for field in fields]
         for part in parts:
             if isinstance(part, Real):
-                return part
-        known = [part for part in parts if isinstance(part, TwoLevel)]
-        if not known or any((p.low, p.high) != (known[0].low, known[0].high) for p in known):
-            return Real(f"{_where_from(call)} joins tensors with different levels")
+                return replace(part, rounded=None, bounds=UNBOUNDED)
+        steps = [part for part in parts if isinstance(part, Steps)]
+        if any(step.factor is not None for step in steps):
+            return Real(f"{describe(call)} joins binary tensors that were scaled by data", "scale after the layer")
+        axis = int(call.attrs.axis) % len(shape_of(call))
+        groups = [_ascending(step) for step in steps]
+        counts = {len(group) for group in groups}
+        has_zero = [step.zero is not None for step in steps]
+        if len(counts) != 1 or None in groups or any(has_zero) != all(has_zero):
+            return Real(f"{describe(call)} joins tensors with different numbers of levels")
+        (count,) = counts
+        joined, zero = [], None
+        for step, group in zip(steps, groups, strict=True):
+            assert group is not None
+            wholes = [next(i for i, cells in enumerate(group) if cell in cells) for cell in range(step.cells.count)]
+            joined.append((step.cells, wholes))
+            if step.zero is not None:
+                place = wholes[step.zero.cell]
+                common = step.zero.common or (zero is not None and zero.common)
+                zero = ZeroCell(place, common, step.zero.path) if 0 < place < count - 1 else None
+        levels = []
+        for whole in range(count):
+            pieces = [
+                np.broadcast_to(step.levels[group[whole][0]], _with_extent(step.levels[group[whole][0]], field, axis))
+                for step, group, field in zip(steps, groups, fields, strict=True)
+                if group is not None
+            ]
+            shape = np.broadcast_shapes(*(_without(piece.shape, axis) for piece in pieces))
+            wide = [np.broadcast_to(p, (*shape[:axis], p.shape[axis], *shape[axis + 1 :])) for p in pieces]
+            levels.append(_compress(np.concatenate(wide, axis)))
+        return Steps(JoinedCells(self._emit, joined, axis, count, var), tuple(levels), zero)
 
-        def joined() -> relax.Expr:
-            return relax.op.concat([part.bits() for part in known], int(call.attrs.axis))
-
-        return replace(known[0], bits=lambda: self._emit(var, "bits", joined, call))
-
-    def _split(self, var: relax.Var, item: relax.TupleGetItem) -> Alphabet:
-        split = self._rewriter.lookup(item.tuple_value)
-        if op_name(split) != "relax.split":
-            return Real(f"{_where_from(split)} is real-valued")
-        inner = self.of(split.args[0])
+    def _pad(self, var: relax.Var, call: relax.Call) -> Alphabet:
+        inner = self.of(call.args[0])
         if isinstance(inner, Real):
-            return inner
+            return replace(inner, rounded=None, bounds=UNBOUNDED)
+        if str(call.attrs.pad_mode) != "constant":
+            return self._view(var, call)
+        if inner.factor is not None or any(level.size != 1 for level in inner.levels):
+            return Real(f"{describe(call)} pads channels with different levels or scales", "scale behind the layer")
+        value = np.float32(float(call.attrs.pad_value))
+        line = [level.reshape(-1)[0] for level in inner.levels]
+        border = next((i for i, level in enumerate(line) if level == value), len(line))
+        widths = [int(width) for width in call.attrs.pad_width]
 
-        def pieces() -> relax.Expr:
-            return relax.Call(split.op, [inner.bits()], split.attrs, split.ty_args, split.span)
+        def padded(bits: relax.Expr, inside: bool) -> relax.Expr:
+            return relax.op.nn.pad(bits, widths, "constant", float(inside))
 
-        def piece() -> relax.Expr:
-            parts = self._emit(item.tuple_value, "bits", pieces, split)
-            return relax.TupleGetItem(parts, item.index)
-
-        return replace(inner, bits=lambda: self._emit(var, "bits", piece, split))
-
-
-def _operands(expr: relax.Expr) -> list[relax.Expr]:
-    """The variable tensors that an expression reads, tuples opened; the condition of a where is none of them."""
-    if isinstance(expr, relax.TupleGetItem):
-        return [expr.tuple_value]
-    arguments = expr.args[1:] if op_name(expr) == "relax.where" else expr.args
-    opened = [field for a in arguments for field in (a.fields if isinstance(a, relax.Tuple) else [a])]
-    return [operand for operand in opened if isinstance(operand, relax.Var)]
-
-
-def _keeps_zero(expr: relax.Expr) -> bool:
-    return isinstance(expr, relax.TupleGetItem) or op_name(expr) in _KEEPS_ZERO or is_nearest(expr)
+        levels = inner.levels
+        if border == len(line):
+            levels = (*levels, np.full_like(levels[0], value))
+        zero = inner.zero
+        if zero is not None and value == 0 and line[zero.cell] == 0:
+            zero = replace(zero, common=True)
+        return Steps(PaddedCells(self._emit, inner.cells, var, padded, border), levels, zero)
 
 
-def _writes_zero(expr: relax.Expr) -> bool:
-    """Whether an operator puts exact zeros where its operands had none."""
-    name = op_name(expr)
-    if name == "relax.nn.relu":
-        return True
-    if name == "relax.nn.pad":
-        return float(expr.attrs.pad_value) == 0.0
-    if name == "relax.clip":
-        return any(float(bound.value) == 0.0 for bound in expr.args[1:])
-    if name in ("relax.maximum", "relax.minimum", "relax.where"):
-        return any(is_constant(a) and not np.all(value_of(a)) for a in expr.args[-2:])
-    return False
+def _levels(like: relax.Expr, values: Sequence[float | bool]) -> tuple[np.ndarray, ...]:
+    """One number a cell, for a tensor of the rank of ``like``; bools for truth values, else of its dtype."""
+    truth = all(isinstance(value, bool) for value in values)
+    dtype = "bool" if truth else dtype_of(like)
+    return tuple(np.full((1,) * len(shape_of(like)), value, dtype) for value in values)
 
 
-def _scalar(expr: relax.Expr) -> float | None:
-    if not is_constant(expr):
-        return None
-    value = value_of(expr)
-    return float(value.flat[0]) if value.size and np.all(value == value.flat[0]) else None
+def _compress(value: np.ndarray) -> np.ndarray:
+    """The same array with extent 1 along each axis on which it does not change (NaN equals NaN)."""
+    for axis in range(value.ndim):
+        first = np.take(value, [0], axis)
+        same = (value == first) | ((value != value) & (first != first))
+        if value.shape[axis] > 1 and bool(np.all(same)):
+            value = first
+    return value
 
 
-def _one_magnitude(constant: relax.Expr) -> bool:
-    return len(np.unique(np.abs(value_of(constant)))) == 1
+def _ascending(step: Steps) -> list[list[int]] | None:
+    """Cells of equal levels, by level; NaN's joins where it has a number. None where channels differ in the order."""
+    order: list[list[int]] = []
+    for cell, level in enumerate(step.levels):
+        if level.dtype.kind == "f" and np.isnan(level).all():
+            continue
+        same = next((group for group in order if np.array_equal(step.levels[group[0]], level)), None)
+        if same is not None:
+            same.append(cell)
+        else:
+            order.append([cell])
+    keys = [step.levels[group[0]] for group in order]
+    ranked = sorted(range(len(order)), key=lambda i: float(keys[i].reshape(-1)[0]))
+    for below, above in itertools.pairwise(ranked):
+        if not (np.all(keys[below] < keys[above]) or np.all(keys[below] > keys[above])):
+            return None
+    result = [order[i] for i in ranked]
+    missing = [c for c in range(step.cells.count) if not any(c in group for group in result)]
+    result[0].extend(missing)  # a NaN has no level; it lies with the least
+    return result
 
 
-def _where_from(expr: relax.Expr) -> str:
+def _with_extent(level: np.ndarray, field: relax.Expr, axis: int) -> tuple[int, ...]:
+    shape = list(level.shape)
+    shape[axis] = shape_of(field)[axis]
+    return tuple(shape)
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], 1, *shape[axis + 1 :])
+
+
+def _broadcasts(tensor: relax.Expr, call: relax.Call) -> bool:
+    return shape_of(tensor) != shape_of(call)
+
+
+def describe(expr: relax.Expr) -> str:
+    """An operator and the module that it is in, for a reason."""
     operator = op_name(expr).split(".")[-1] or "a tuple"
     path = path_of(expr) if isinstance(expr, relax.Call) else ""
     return f"{operator} in {path}" if path and path != "model" else operator

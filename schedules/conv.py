@@ -81,6 +81,8 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     sch.reorder(n, oo, y, xo, ky, run, xi, om, ov)
     rows = sch.fuse(n, oo, y)
     sch.parallel(rows)
+    if stages.has("filters"):  # the weights are another kernel's bits: put in order once
+        parallel_rows(sch, sch.get_loops(sch.get_sblock("filters")))
     if stages.has("pad") and pad_apart:
         parallel_rows(sch, sch.get_loops(sch.get_sblock("pad")))
     elif stages.has("pad"):

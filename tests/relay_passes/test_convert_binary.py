@@ -9,8 +9,10 @@ from tvm import relax
 
 from tvm_bnn import ops
 from tvm_bnn.reference import evaluate
-from tvm_bnn.relay_passes.convert_binary import ConvertBinary, Decisions, border_classes, border_sums, sign_weight
+from tvm_bnn.relay_passes.borders import border_classes, border_sums
+from tvm_bnn.relay_passes.convert_binary import ConvertBinary, Decisions
 from tvm_bnn.relay_passes.fold_constants import FoldConstants
+from tvm_bnn.relay_passes.levels import weight_planes
 
 SHAPE = (2, 6, 7, 9)
 
@@ -234,35 +236,161 @@ def test_scales_that_are_no_binary_fractions(convert, agree):
     agree(before, after, relative=54 * 2.0**-24)
 
 
-def test_sign_weight_splits_signs_and_magnitudes():
-    split = sign_weight(np.array([[2, -2], [-0.5, 0.5], [0, 0]], np.float32))
+def test_weights_split_into_planes():
+    split = weight_planes(np.array([[2, -2], [-0.5, 0.5], [0, 0]], np.float32))
     assert not isinstance(split, str)
-    np.testing.assert_array_equal(split.magnitude, [2, 0.5, 0])
-    np.testing.assert_array_equal(split.bits, [[True, False], [False, True], [True, True]])
+    np.testing.assert_array_equal(split.step, [2, 0.5, 0])
+    np.testing.assert_array_equal(split.middle, [0, 0, 0])
+    (plane,) = split.planes
+    np.testing.assert_array_equal(plane, [[True, False], [False, True], [True, True]])
+    assert split.zeros == 0
+
+
+WEIGHTS = {
+    "{-a, 0, a}": [[1, 0, -1, 0.0], [2, -2, 2, -2], [0, 0.5, 0, 0.5]],
+    "{0, a}": [[0, 0.5, 0, 0.5], [0, -2, -2, 0]],
+    "two arbitrary levels": [[3, 1, 1, 3], [-1, -0.5, -0.5, -1], [1, -1, 1, 1]],
+    "a filter of zeros": [[0, 0, 0, 0], [1, -1, 1, 1], [0, 1, -1, 1]],
+}
+
+
+@pytest.mark.parametrize("rows", WEIGHTS.values(), ids=list(WEIGHTS))
+@pytest.mark.parametrize("alphabet", ["where", "two levels", "{0, a}"])
+def test_weights_of_other_levels(convert, agree, rows, alphabet):
+    weight = torch.tensor(rows).float()
+    weight = weight[:, torch.arange(54) * 7 % 4].reshape(-1, 6, 3, 3)
+
+    def function(x):
+        return F.conv2d(ALPHABETS[alphabet](x), weight, padding=1)
+
+    before, after, decisions = convert(function, torch.zeros(SHAPE))
+    assert only(decisions).decision == "binary"
+    assert decisions.zero_weights == (
+        ["model"] if any(0 in r and any(r) for r in rows) and "{0, a}" not in rows else []
+    )
+    agree(before, after)
+
+
+# --- more than two levels, several parts ------------------------------------------------------------------------------
+
+
+def dorefa(x, bits):
+    """Uniform levels of so many bits."""
+    steps = 2**bits - 1
+    return torch.round(torch.clamp(x, 0, 1) * steps)
+
+
+PLANES = {
+    "a sum of two signs": lambda x: binary(x) + binary(x - 1),
+    "a product of two signs": lambda x: binary(x) * binary(x - 1),
+    "a mask of its own": lambda x: binary(x) * (x > 1).float(),
+    "a mask a channel": lambda x: binary(x) * (x.mean((2, 3), keepdim=True) > 0).float(),
+    "A2": lambda x: dorefa(x, 2),
+    "A3": lambda x: dorefa(x, 3) * 0.25 - 0.5,
+    "A4": lambda x: dorefa(x, 4),
+    "rounded, then clipped": lambda x: torch.clamp(torch.round(x * 2), -3, 4),
+    "floor": lambda x: torch.floor(torch.clamp(x, -1.5, 1.5)),
+    "ceil": lambda x: torch.ceil(torch.clamp(x, -1.5, 1.5)),
+    "{0, a}": lambda x: torch.clamp(torch.round(x / 0.5), 0, 1) * 0.5,
+    "ternary by thresholds": lambda x: (x > 0.5).float() - (x < -0.5).float(),
+    "two signs of a step a channel": lambda x: binary(x) * torch.tensor([1.0, -1, 1, 1, -1, -1]).reshape(1, 6, 1, 1),
+    "an offset a channel": lambda x: binary(x) + torch.arange(6.0).reshape(1, 6, 1, 1),
+    "a scale a sample": lambda x: binary(x) * torch.round(x[:, :1, :1, :1] * 4),
+    "different levels in a concat": lambda x: torch.cat([binary(x[:, :3]), (x[:, 3:] > 0).float()], 1),
+    "different distances in a concat": lambda x: torch.cat(
+        [binary(x[:, :2]), (x[:, 2:4] > 0).float() * 4, 0.5 * binary(x[:, 4:])], 1
+    ),
+    "max-pool of swapped levels": lambda x: F.max_pool2d(torch.where(x > 0, -1.0, 1.0), 2),
+    "max-pool of three levels": lambda x: F.max_pool2d((x > 0.5).float() - (x < -0.5).float(), 2),
+    "padding with a third level": lambda x: F.pad(binary(x), (1, 1, 1, 1), value=3.0),
+    "padding of channels": lambda x: F.pad(binary(x[:, :4]), (0, 0, 0, 0, 1, 1), value=1.0),
+    "broadcast levels": lambda x: binary(x[:, :1]) * binary(x),
+    "zero apart": lambda x: torch.where(torch.sign(x) == 0, 1.0, torch.sign(x)),
+    "zero added": lambda x: torch.sign(x) + (x == 0),
+    "not equal": lambda x: (torch.round(x) != 0).float(),
+    "logic": lambda x: ((x > 0.5) | (x < -0.5)).float(),
+    "exclusive or": lambda x: torch.logical_xor(x > 0.5, x > -0.5).float(),
+}
+
+
+@pytest.mark.parametrize("alphabet", PLANES.values(), ids=list(PLANES))
+@pytest.mark.parametrize("padding", [0, 1])
+def test_planes_add_up(convert, agree, operators, alphabet, padding):
+    def function(x):
+        return F.conv2d(alphabet(x), W * 0.5, padding=padding)
+
+    before, after, decisions = convert(function, torch.zeros(SHAPE))
+    assert [(layer.decision, layer.reason) for layer in decisions.layers] == [("binary", "")]
+    assert "relax.nn.conv2d" not in operators(after)
+    agree(before, after)
+    agree(before, after, inputs=[np.random.default_rng(0).integers(-4, 5, SHAPE).astype(np.float32) / 4])
+
+
+def test_planes_of_groups(convert, agree):
+    weight = signs(6, 2, 3, 3)
+    weight[:, 0] = 0
+    before, after, decisions = convert(
+        lambda x: F.conv2d(PLANES["a sum of two signs"](x), weight, padding=1, groups=3), torch.zeros(SHAPE)
+    )
+    assert (only(decisions).decision, only(decisions).planes) == ("binary", 4)
+    agree(before, after)
+
+
+TRANSPOSES = {
+    "k2 s2": ((2, 2), {"stride": 2}),
+    "k3 s2": ((3, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
+    "k4 s2": ((4, 4), {"stride": 2, "padding": 1}),
+    "k3 s2, odd size": ((3, 3), {"stride": 2, "padding": 1}),
+    "k3 s1": ((3, 3), {"stride": 1}),
+    "k5 s3": ((5, 5), {"stride": 3, "padding": 2, "output_padding": (1, 2)}),
+    "k2 s3": ((2, 2), {"stride": 3}),
+    "k3 s2x1": ((3, 3), {"stride": (2, 1), "padding": (0, 1)}),
+    "dilation": ((3, 3), {"stride": 2, "padding": 1, "dilation": 3}),
+    "dilation 2, stride 2": ((3, 2), {"stride": 2, "padding": 1, "dilation": 2}),
+    "groups": ((4, 4), {"stride": 2, "padding": 1, "groups": 3}),
+    "much padding": ((5, 5), {"stride": 2, "padding": 4}),
+}
+
+
+@pytest.mark.parametrize(("kernel", "options"), TRANSPOSES.values(), ids=list(TRANSPOSES))
+@pytest.mark.parametrize("alphabet", ["where", "two levels"])
+def test_transposed_convolutions_become_phases(convert, agree, operators, kernel, options, alphabet):
+    weight = signs(6, 4, *kernel) * 0.5
+
+    def function(x):
+        return F.conv_transpose2d(ALPHABETS[alphabet](x), weight, **options)
+
+    before, after, decisions = convert(function, torch.zeros(SHAPE))
+    assert (only(decisions).op, only(decisions).decision) == ("conv2d_transpose", "binary")
+    assert "relax.nn.conv2d_transpose" not in operators(after)
+    agree(before, after)
+
+
+@pytest.mark.parametrize("left", ["where", "{0, a}", "two levels"])
+@pytest.mark.parametrize("right", ["where", "two levels"])
+def test_products_of_two_activations(convert, agree, operators, left, right):
+    def function(x):
+        a, b = ALPHABETS[left](x), ALPHABETS[right](x + 0.5)
+        return torch.matmul(a, b.transpose(2, 3)), torch.einsum("bcij,bcik->bcjk", a, b)
+
+    before, after, decisions = convert(function, torch.zeros(SHAPE))
+    assert [(layer.op, layer.decision) for layer in decisions.layers] == [("matmul", "binary")] * 2
+    assert "relax.matmul" not in operators(after)
+    agree(before, after)
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
-
-
-def with_zeros():
-    weight = W.clone()
-    weight[0, 0, 0, 0] = 0
-    return weight
 
 
 REFUSED = {
     "real input": (lambda x: F.conv2d(x, W), "its input is not binary: the input of the model is real-valued"),
     "real weights": (
         lambda x: F.conv2d(binary(x), torch.linspace(-1, 1, 270).reshape(5, 6, 3, 3)),
-        "its weights are not +-one magnitude per filter: 270 distinct values",
-    ),
-    "zeros in the weights": (
-        lambda x: F.conv2d(binary(x), with_zeros()),
-        "its weights are not +-one magnitude per filter: 3 distinct values (exact zeros among them)",
+        "5 of its 5 filters have more than two weight levels (up to 54), and they are not -a, 0, a",
     ),
     "several magnitudes in a filter": (
         lambda x: F.conv2d(binary(x), W * torch.tensor([1.0, 2, 1, 1, 1, 1]).reshape(1, 6, 1, 1)),
-        "its weights are not +-one magnitude per filter: 4 distinct values",
+        "5 of its 5 filters have more than two weight levels (up to 4), and they are not -a, 0, a",
     ),
     "weights from the input": (
         lambda x: F.conv2d(binary(x), torch.where(x[:, :, :3, :3] > 0, 1.0, -1.0)),
@@ -270,72 +398,44 @@ REFUSED = {
     ),
     "average pooling after the sign": (
         lambda x: F.conv2d(F.avg_pool2d(binary(x), 2), W),
-        "its input is not binary: avg_pool2d is real-valued",
+        "its input is not binary: it is an average (avg_pool2d)",
     ),
     "bilinear resize after the sign": (
         lambda x: F.conv2d(F.interpolate(binary(x), scale_factor=2, mode="bilinear"), W),
-        "its input is not binary: resize2d is real-valued",
+        "its input is not binary: it is interpolated (resize2d)",
     ),
-    "sum of two signs": (
-        lambda x: F.conv2d(binary(x) + binary(x - 1), W),
-        "its input is not binary: add combines two tensors, so more than two values are possible",
-    ),
-    "a mask of its own": (
-        lambda x: F.conv2d(binary(x) * (x > 1).float(), W),
-        "its input is not binary: multiply combines two tensors, so more than two values are possible",
-    ),
-    "levels a channel": (
+    "distances a channel": (
         lambda x: F.conv2d(binary(x) * torch.arange(1, 7.0).reshape(1, 6, 1, 1), W),
-        "its input is not binary: multiply gives each channel its own levels",
+        "its input is not binary: its input channels have different distances between their levels",
+    ),
+    "scales of the data a channel": (
+        lambda x: F.conv2d(binary(x) * x.mean((2, 3), keepdim=True), W),
+        "its input is not binary: multiply scales each input channel by a value that depends on the data",
     ),
     "levels that vary": (
         lambda x: F.conv2d(torch.where(x > 0, x, -1.0), W),
-        "its input is not binary: where chooses between values that are not two constants",
-    ),
-    "different levels in a concat": (
-        lambda x: F.conv2d(torch.cat([binary(x[:, :3]), (x[:, 3:] > 0).float()], 1), W),
-        "its input is not binary: concat joins tensors with different levels",
+        "its input is not binary: where combines a binary tensor with a real-valued one",
     ),
     "a real part in a concat": (
         lambda x: F.conv2d(torch.cat([binary(x[:, :3]), F.avg_pool2d(x[:, 3:], 1)], 1), W),
-        "its input is not binary: avg_pool2d is real-valued",
+        "its input is not binary: it is an average (avg_pool2d)",
     ),
-    "max-pool of swapped levels": (
-        lambda x: F.conv2d(F.max_pool2d(torch.where(x > 0, -1.0, 1.0), 2), W),
-        "its input is not binary: max_pool2d pools a tensor whose larger level is the False one",
-    ),
-    "one level": (lambda x: F.conv2d(binary(x).abs(), W), "its input is constant"),
+    "one level": (lambda x: F.conv2d(binary(x).abs(), W), "its input is not binary: it is constant"),
     "an infinite level": (
         lambda x: F.conv2d(1 / (x > 0).float(), W),
-        "its input is not binary: divide turns a level into inf",
+        "its input is not binary: divide gives it levels that are not finite numbers",
     ),
-    "padding with a third level": (
-        lambda x: F.conv2d(F.pad(binary(x), (1, 1, 1, 1), value=0.5), W),
-        "its input is padded with 0.5, which is not one of its levels",
+    "three levels at uneven distances": (
+        lambda x: F.conv2d(torch.where(x > 1, 1.0, torch.where(x > 0, 0.25, -1.0)), W),
+        "its input is not binary: its 3 levels (-1, 0.25, 1) are not evenly spaced",
     ),
-    "padding twice": (
-        lambda x: F.conv2d(F.pad(binary(x), (1, 1, 1, 1), value=1.0), W, padding=1),
-        "its input is not binary: pad is real-valued",
-    ),
-    "padding of channels": (
-        lambda x: F.conv2d(F.pad(binary(x[:, :4]), (0, 0, 0, 0, 1, 1), value=1.0), W),
-        "its input is not binary: pad is real-valued",
-    ),
-    "broadcast levels": (
-        lambda x: F.conv2d(binary(x[:, :1]) * torch.ones(1, 6, 1, 1), W),
-        "its input is not binary: multiply broadcasts its operand",
-    ),
-    "transposed": (
-        lambda x: F.conv_transpose2d(binary(x), TRANSPOSED),
-        "conv2d_transpose has no binary form yet",
-    ),
-    "two activations": (
-        lambda x: torch.matmul(binary(x), binary(x).transpose(2, 3)),
-        "a product of two activations has no binary form yet",
+    "levels of 5 bits": (
+        lambda x: F.conv2d(torch.round(torch.clamp(x, 0, 1) * 31), W),
+        "its input is not binary: it has 32 levels; up to 16 can be bit planes",
     ),
     "a constant that is no matrix": (
         lambda x: torch.matmul(binary(x), BATCHED),
-        "the weight is not a matrix",
+        "its weight is not a matrix",
     ),
     "real rows of a linear layer": (
         lambda x: F.linear(x, SQUARE),
@@ -350,6 +450,7 @@ def test_refusals_say_why_and_change_nothing(convert, agree, operators, function
     (layer,) = decisions.layers
     assert layer.decision == "float"
     assert layer.reason == reason
+    assert layer.advice
     assert "bnn.bconv2d" not in operators(after)
     agree(before, after)
 
@@ -373,16 +474,27 @@ DISCRETE = {
 
 
 @pytest.mark.parametrize("source", DISCRETE.values(), ids=list(DISCRETE))
-def test_the_sign_of_a_discrete_value_is_refused(convert, agree, source):
+def test_the_sign_of_a_discrete_value_keeps_its_zeros(convert, agree, source):
     before, after, decisions = convert(lambda x: F.conv2d(torch.sign(source(x))[:, :4], W[:, :4]), torch.zeros(SHAPE))
-    layer = decisions.layers[-1]
-    assert layer.decision == "float"
-    assert layer.reason == (
-        "its input is not binary: sign takes the sign of a discrete value, which can be exactly 0: write "
-        "torch.where(x >= 0, 1., -1.) to choose a sign for it"
-    )
+    assert (decisions.layers[-1].decision, decisions.layers[-1].reason) == ("binary", "")
     assert decisions.guessed_signs == []
     agree(before, after)
+    agree(before, after, inputs=[np.random.default_rng(0).integers(-4, 5, SHAPE).astype(np.float32) / 2])
+
+
+def test_kept_zeros_are_named(convert):
+    _, _, decisions = convert(
+        lambda x: F.conv2d(torch.sign(F.conv2d(binary(x), W)), W[:, :5, :1, :1]), torch.zeros(SHAPE)
+    )
+    assert decisions.kept_zeros == ["model"]
+    assert [layer.planes for layer in decisions.layers] == [1, 2]
+
+
+def test_exact_keeps_the_zeros_of_a_real_tensor(convert, agree):
+    before, after, decisions = convert(lambda x: F.conv2d(torch.sign(x), W), torch.zeros(SHAPE), sign_zero="exact")
+    assert (decisions.kept_zeros, decisions.guessed_signs) == (["model"], [])
+    agree(before, after, inputs=[np.random.default_rng(0).integers(-1, 2, SHAPE).astype(np.float32)])
+    agree(before, after, inputs=[np.full(SHAPE, np.nan, np.float32)])
 
 
 REAL = {

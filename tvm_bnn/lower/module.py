@@ -70,8 +70,8 @@ class _Lowering:
             if builder_of(call) is None:
                 self._foreign(region.anchor, call)
                 return
-            if op_name(call) == "bnn.bconv2d":
-                self._make_words_readable(call.args[0])
+            for operand in {"bnn.bconv2d": call.args[:1], "bnn.bmatmul": call.args}.get(op_name(call), []):
+                self._make_words_readable(operand)
         for var in region.outputs:
             self.layout_of[var] = choose_layout(shape_of(var), dtype_of(var))
         self._emit(self.kernels.region(region))

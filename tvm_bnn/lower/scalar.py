@@ -31,6 +31,10 @@ def _affine(call, x, scale, shift):
     return arithmetic.fma(x if _is_float(x) else x.astype("float32"), scale, shift)
 
 
+def _interval(call, x, lowest, width):
+    return (x - lowest).astype("uint32") <= width.astype("uint32")
+
+
 def _clip(call, x):
     low, high = (tirx.const(_number(bound), x.ty.dtype) for bound in call.args[1:])
     return tirx.min(high, tirx.max(low, x))  # constants first: NaN passes
@@ -77,6 +81,7 @@ def _gelu(call, x):
 #: Relax operator -> function of (call, operands at one index).
 SCALAR: dict[str, Callable] = {
     "bnn.affine": _affine,
+    "bnn.interval": _interval,
     "relax.add": lambda call, a, b: a + b,
     "relax.subtract": lambda call, a, b: a - b,
     "relax.multiply": _multiply,

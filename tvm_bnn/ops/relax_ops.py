@@ -3,9 +3,14 @@
 ``bnn.bconv2d``      bool[N,C,H,W], bool[O,C/g,KH,KW] -> int32[N,O,H',W']
                      sum over the taps of s(x) * s(w) with s(True) = +1, s(False) = -1; a padded tap
                      contributes pad_value * s(w). This is the algebra of xor-popcount: K - 2*popc(x ^ w).
+``bnn.bmatmul``      bool[B,K,1,M], bool[B,K,1,N] -> int32[B,N,1,M]
+                     sum over k of s(x[b,k,m]) * s(y[b,k,n]): both operands are activations.
+``bnn.interval``     int32[...], int32 lowest, uint32 span -> bool[...]
+                     lowest <= x <= lowest + span in arithmetic modulo 2**32, so that one comparison is a
+                     threshold, an interval, or (where it wraps around) the complement of one.
 ``bnn.affine``       numeric[...], float32 scale, float32 shift -> float32[...]
                      fma(float32(x), scale, shift), rounded once; scale and shift broadcast.
-``bnn.border_bias``  float32[O,CY,CX] -> float32[1,O,H,W]
+``bnn.border_bias``  any[O,CY,CX] -> any[1,O,H,W]
                      table[o, row_class[y], column_class[x]]: a constant per filter and border class.
 """
 
@@ -34,17 +39,34 @@ def _bconv2d_type(call: relax.Call, _context) -> relax.TensorType:
     return relax.TensorType((batch, filters, rows, columns), "int32")
 
 
+def _bmatmul_type(call: relax.Call, _context) -> relax.TensorType:
+    left, right = (argument.ty for argument in call.args)
+    (batch, length, one, rows), other = _static(left.shape), _static(right.shape)
+    if left.dtype != "bool" or right.dtype != "bool":
+        raise TypeError(f"bmatmul takes bool tensors, got {left.dtype} and {right.dtype}")
+    if other[:3] != [batch, length, one] or one != 1:
+        raise ValueError(f"bmatmul: operands {_static(left.shape)} and {other}")
+    return relax.TensorType((batch, other[3], 1, rows), "int32")
+
+
+def _interval_type(call: relax.Call, _context) -> relax.TensorType:
+    return relax.TensorType(call.args[0].ty.shape, "bool")
+
+
 def _affine_type(call: relax.Call, _context) -> relax.TensorType:
     return relax.TensorType(call.args[0].ty.shape, "float32")
 
 
 def _border_bias_type(call: relax.Call, _context) -> relax.TensorType:
     filters = int(call.args[0].ty.shape[0])
-    return relax.TensorType((1, filters, len(call.attrs["row_class"]), len(call.attrs["column_class"])), "float32")
+    shape = (1, filters, len(call.attrs["row_class"]), len(call.attrs["column_class"]))
+    return relax.TensorType(shape, call.args[0].ty.dtype)
 
 
 _OPERATORS = {
     "bnn.bconv2d": (("data", "weight"), _bconv2d_type),
+    "bnn.bmatmul": (("left", "right"), _bmatmul_type),
+    "bnn.interval": (("data", "lowest", "span"), _interval_type),
     "bnn.affine": (("data", "scale", "shift"), _affine_type),
     "bnn.border_bias": (("table",), _border_bias_type),
 }
@@ -74,6 +96,16 @@ def bconv2d(data: relax.Expr, weight: relax.Expr, attrs: BConv2DAttrs, span=None
     return relax.Call(
         Op.get("bnn.bconv2d"), [data, weight], tvm.ir.make_node("ir.DictAttrs", **attrs.as_dict()), span=span
     )
+
+
+def bmatmul(left: relax.Expr, right: relax.Expr, span=None) -> relax.Call:
+    """Call of ``bnn.bmatmul``."""
+    return relax.Call(Op.get("bnn.bmatmul"), [left, right], tvm.ir.make_node("ir.DictAttrs"), span=span)
+
+
+def interval(data: relax.Expr, lowest: relax.Expr, width: relax.Expr) -> relax.Call:
+    """Call of ``bnn.interval``: lowest int32 and width uint32 broadcast against data."""
+    return relax.Call(Op.get("bnn.interval"), [data, lowest, width], tvm.ir.make_node("ir.DictAttrs"))
 
 
 def affine(data: relax.Expr, scale: relax.Expr, shift: relax.Expr) -> relax.Call:

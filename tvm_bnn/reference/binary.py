@@ -37,6 +37,19 @@ def bconv2d(call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
     return out.astype(np.int32).reshape(data.shape[0], filters, rows, columns)
 
 
+def bmatmul(_call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
+    """bnn.bmatmul: int32 sums of s(x) * s(y) over axis 1 of both; exact in float32 like a convolution's."""
+    left, right = (np.where(bits[:, :, 0], np.float32(1), np.float32(-1)) for bits in args)
+    assert left.shape[1] < 2**24
+    return (right.transpose(0, 2, 1) @ left).astype(np.int32)[:, :, None]
+
+
+def interval(_call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
+    """bnn.interval: (x - lowest) modulo 2**32 <= span."""
+    data, lowest, width = args
+    return (data.astype(np.int32) - lowest.astype(np.int32)).astype(np.uint32) <= width
+
+
 def affine(_call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
     """bnn.affine: fma(float32(x), scale, shift)."""
     data, scale, shift = args

@@ -167,10 +167,13 @@ def cut(extent: int, step: int) -> list[slice]:
 
 
 def pad_rows_columns(data: np.ndarray, padding: Sequence[int], value: float = 0) -> np.ndarray:
-    """Pad the last two axes by (top, left, bottom, right)."""
-    top, left, bottom, right = padding
+    """Pad the last two axes by (top, left, bottom, right); a negative number takes rows or columns away."""
     if not any(padding):
         return data
+    height, width = data.shape[-2:]
+    top, left, bottom, right = padding
+    data = data[..., max(-top, 0) : height + min(bottom, 0), max(-left, 0) : width + min(right, 0)]
+    top, left, bottom, right = (max(side, 0) for side in padding)
     borders = [(0, 0)] * (data.ndim - 2) + [(top, bottom), (left, right)]
     return np.pad(data, borders, constant_values=value)
 

@@ -16,6 +16,8 @@ from tvm_bnn.reference.elementwise import Operator, float32_only, plain
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
         "bnn.bconv2d": binary.bconv2d,
+        "bnn.bmatmul": binary.bmatmul,
+        "bnn.interval": binary.interval,
         "bnn.affine": binary.affine,
         "bnn.border_bias": binary.border_bias,
         # sums of products

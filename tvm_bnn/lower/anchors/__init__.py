@@ -32,6 +32,7 @@ def builder_of(call) -> Callable | None:
         return None  # weights are blocked at compile time
     table = {
         "bnn.bconv2d": convolution.bconv2d,
+        "bnn.bmatmul": product.bmatmul,
         "relax.nn.conv2d": convolution.conv2d,
         "relax.nn.conv2d_transpose": convolution.conv2d_transpose,
         "relax.matmul": product.matmul,

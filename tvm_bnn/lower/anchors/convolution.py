@@ -13,7 +13,8 @@ a constant per (filter, border class), takes that back:
 ``sum = base[row class, column class, o] - 2*acc,   base = K + sum over padded taps of s(w)``.
 """
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -23,8 +24,9 @@ from tvm_bnn.lower.anchors import Anchor
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import word
-from tvm_bnn.relay_passes.convert_binary import border_classes
+from tvm_bnn.relay_passes.borders import border_classes
 from tvm_bnn.relay_passes.fold_constants import value_of
+from tvm_bnn.relay_passes.phases import forward_weight
 from tvm_bnn.relay_passes.rewriter import shape_of
 
 
@@ -57,21 +59,54 @@ def _family(groups: int) -> str:
     return "conv" if groups == 1 else "grouped_conv"
 
 
-def _tap_axes(reader: Reader, kernel: Sequence[int], channels: int):
-    """The reduction axes of a window, in the order in which sums are defined."""
-    height, width = kernel
-    return [reader.reduce_axis(extent, name) for extent, name in ((height, "ky"), (width, "kx"), (channels, "kc"))]
+def window_sums(
+    reader: Reader,
+    shape: tuple[int, int, int, int],
+    taps: tuple[int, int, int],
+    read: Callable,
+    weights: Callable,
+    combine: Callable,
+    groups: int = 1,
+):
+    """Stage ``acc`` [N, H, W, O padded]: sums of combine(read, weights) over (ky, kx, c), in that order.
+
+    shape : (N, O, H, W) of the result. taps : rows and columns of the kernel, channels (words) of a group.
+    read : (n, y, x, ky, kx, group, c) -> element; weights : (n, o, ky, kx, c) -> element.
+    """
+    batch, filters, height, width = shape
+    ky, kx, kc = (reader.reduce_axis(extent, name) for extent, name in zip(taps, ("ky", "kx", "kc"), strict=True))
+    per_group = filters // groups
+
+    def accumulate(n, y, x, o):
+        group = tirx.min(o // per_group, groups - 1) if groups > 1 else 0
+        taken = read(n, y, x, ky.var, kx.var, group, kc.var)
+        return te.sum(combine(taken, weights(n, o, ky.var, kx.var, kc.var)), axis=[ky, kx, kc])
+
+    return reader.compute((batch, height, width, padded_channels(filters)), accumulate, "acc")
+
+
+def different_bits(a, b):
+    """How many bits of two words differ."""
+    return tirx.popcount(a ^ b)
+
+
+def _constant_weights(reader: Reader, weight: np.ndarray, lanes: int) -> Callable:
+    """Weights [O, KH, KW, C] blocked by lanes, as a function of (n, o, ky, kx, c)."""
+    blocked = block_filters(weight, lanes)
+    values = reader.array(blocked, "weight")
+    lanes = blocked.shape[-1]
+    return lambda n, o, ky, kx, c: values(o // lanes, ky, kx, c, o % lanes)
 
 
 def _in_plane(geometry: ops.BConv2DAttrs, y, x, height: int, width: int, rows: int, columns: int):
     """Condition that a padded position lies on the input plane; None where it always does."""
     top, left, _, _ = geometry.padding
     tests = []
-    if top:
+    if top > 0:
         tests.append(y >= top)
     if rows > top + height:
         tests.append(y < top + height)
-    if left:
+    if left > 0:
         tests.append(x >= left)
     if columns > left + width:
         tests.append(x < left + width)
@@ -119,21 +154,16 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         source = reader.compute((batch, rows, columns, groups * group_words), padded, "pad")
     else:
         source = padded
-    packed = pack_words(weight.transpose(0, 2, 3, 1))
-    blocked = block_filters(packed, target.lanes32)
-    filter_words = reader.array(blocked, "weight")
-    lanes = blocked.shape[-1]
-    ky, kx, kc = _tap_axes(reader, kernel, group_words)
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
-    per_filter_group = filters // groups
-
-    def accumulate(n, y, x, o):
-        group = tirx.min(o // per_filter_group, groups - 1) if groups > 1 else 0
-        taken = source(n, y * sy + ky.var * dy, x * sx + kx.var * dx, group * group_words + kc.var)
-        bits = filter_words(o // lanes, ky.var, kx.var, kc.var, o % lanes)
-        return te.sum(tirx.popcount(taken ^ bits), axis=[ky, kx, kc])
-
-    acc = reader.compute((batch, *out, padded_channels(filters)), accumulate, "acc")
+    acc = window_sums(
+        reader,
+        (batch, filters, *out),
+        (kernel[0], kernel[1], group_words),
+        lambda n, y, x, ky, kx, group, c: source(n, y * sy + ky * dy, x * sx + kx * dx, group * group_words + c),
+        _constant_weights(reader, pack_words(weight.transpose(0, 2, 3, 1)), target.lanes32),
+        different_bits,
+        groups,
+    )
     base = _base(reader, weight, geometry, (height, width), out)
 
     def element(index):
@@ -182,25 +212,6 @@ def _is_planar(reader: Reader, expr: relax.Expr) -> bool:
     return reader.layout_of.get(expr) is Layout.PLAIN if isinstance(expr, relax.Var) else False
 
 
-def _float_conv(reader: Reader, data, geometry, weight: np.ndarray, out: tuple[int, ...], target, source):
-    """``acc`` of a float convolution over a padded source; taps in (ky, kx, c) order."""
-    filters, per_group, *kernel = weight.shape
-    batch = shape_of(data)[0]
-    blocked = block_filters(np.ascontiguousarray(weight.transpose(0, 2, 3, 1), dtype=np.float32), target.lanes32)
-    values = reader.array(blocked, "weight")
-    lanes, groups = blocked.shape[-1], geometry.groups
-    ky, kx, kc = _tap_axes(reader, kernel, per_group)
-    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
-    per_filter_group = filters // groups
-
-    def accumulate(n, y, x, o):
-        group = tirx.min(o // per_filter_group, groups - 1) if groups > 1 else 0
-        taken = source(n, y * sy + ky.var * dy, x * sx + kx.var * dx, group * per_group + kc.var)
-        return te.sum(taken * values(o // lanes, ky.var, kx.var, kc.var, o % lanes), axis=[ky, kx, kc])
-
-    return reader.compute((batch, *out, padded_channels(filters)), accumulate, "acc")
-
-
 def _padded_source(reader: Reader, data, shape: tuple[int, ...], element, planar: bool):
     """A stage with the padded input, in the order of its source; returns a function of (n, y, x, c)."""
     batch, channels, rows, columns = shape
@@ -230,7 +241,17 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         source = _padded_source(reader, data, (batch, channels, rows, columns), padded, planar)
     else:
         source = padded
-    acc = _float_conv(reader, data, geometry, weight, out, target, source)
+    filters, per_group, *kernel = weight.shape
+    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
+    acc = window_sums(
+        reader,
+        (batch, filters, *out),
+        (kernel[0], kernel[1], per_group),
+        lambda n, y, x, ky, kx, group, c: source(n, y * sy + ky * dy, x * sx + kx * dx, group * per_group + c),
+        _constant_weights(reader, weight.transpose(0, 2, 3, 1).astype(np.float32), target.lanes32),
+        operator.mul,
+        geometry.groups,
+    )
     return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]), _family(geometry.groups))
 
 
@@ -262,18 +283,15 @@ def conv2d_transpose(reader: Reader, call: relax.Call, target) -> Anchor:
 
     stage = reader.compute((batch, rows, columns, channels), stuffed, "pad")
     per_group = channels // groups
-    forward = weight.reshape(groups, per_group, per_group_out, kh, kw).transpose(0, 2, 1, 3, 4)
-    forward = forward.reshape(groups * per_group_out, per_group, kh, kw)
-    values = reader.array(
-        block_filters(np.ascontiguousarray(forward.transpose(0, 2, 3, 1), dtype=np.float32), target.lanes32), "weight"
+    acc = window_sums(
+        reader,
+        (batch, groups * per_group_out, *out),
+        (kh, kw, per_group),
+        lambda n, y, x, ky, kx, group, c: stage(n, y + reach_y - ky * dy, x + reach_x - kx * dx, group * per_group + c),
+        _constant_weights(
+            reader, forward_weight(weight, groups).transpose(0, 2, 3, 1).astype(np.float32), target.lanes32
+        ),
+        operator.mul,
+        groups,
     )
-    lanes = int(values.shape[-1])
-    ky, kx, kc = _tap_axes(reader, (kh, kw), per_group)
-
-    def accumulate(n, y, x, o):
-        group = tirx.min(o // per_group_out, groups - 1) if groups > 1 else 0
-        taken = stage(n, y + reach_y - ky.var * dy, x + reach_x - kx.var * dx, group * per_group + kc.var)
-        return te.sum(taken * values(o // lanes, ky.var, kx.var, kc.var, o % lanes), axis=[ky, kx, kc])
-
-    acc = reader.compute((batch, *out, padded_channels(groups * per_group_out)), accumulate, "acc")
     return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]), _family(groups))

@@ -1,11 +1,14 @@
 """Matrix products: linear layers and products of two activations; the sum runs over k in order."""
 
-from tvm import relax, te
+from tvm import relax, te, tirx
 
 from tvm_bnn.lower.anchors import Anchor
+from tvm_bnn.lower.anchors.convolution import different_bits, window_sums
 from tvm_bnn.lower.anchors.reduction import last_channels
 from tvm_bnn.lower.index import broadcast_index
+from tvm_bnn.lower.layout import padded_channels, words
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.words import word
 from tvm_bnn.relay_passes.rewriter import shape_of
 
 
@@ -25,3 +28,34 @@ def matmul(reader: Reader, call: relax.Call, target) -> Anchor:
 
     acc = last_channels(reader, shape_of(call), accumulate, "acc")
     return Anchor(lambda i: acc(*i), "reduce")
+
+
+def bmatmul(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Product of two activations' bits: a 1x1 convolution whose weights are the other operand.
+
+    Stage ``filters`` has the words of the other operand with its columns last, as vectors read them.
+    """
+    left, right = call.args
+    batch, length, _, rows = shape_of(left)
+    columns = shape_of(right)[3]
+    lanes = min(target.lanes32, padded_channels(columns))
+
+    def column_words(b, block, k, lane):
+        return word(reader, right, (b, tirx.const(0, "int32"), tirx.min(block * lanes + lane, columns - 1)), k)
+
+    blocks = padded_channels(columns) // lanes
+    filters = reader.compute((batch, blocks, words(length), lanes), column_words, "filters")
+    acc = window_sums(
+        reader,
+        (batch, columns, 1, rows),
+        (1, 1, words(length)),
+        lambda n, y, x, ky, kx, group, k: word(reader, left, (n, y, x), k),
+        lambda n, o, ky, kx, k: filters(n, o // lanes, k, o % lanes),
+        different_bits,
+    )
+
+    def element(index):
+        n, c, y, x = index
+        return tirx.const(length, "int32") - tirx.const(2, "int32") * acc(n, y, x, c).astype("int32")
+
+    return Anchor(element, "conv")

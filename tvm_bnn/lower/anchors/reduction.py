@@ -55,9 +55,7 @@ def reduce(reader: Reader, call: relax.Call, target) -> Anchor:
     count = tirx.const(float(math.prod(shape[a] for a in axes)), "float32")
     if axes == [2, 3] and len(shape) == 4 and kind in ("relax.mean", "relax.sum") and dtype_of(call) == "float32":
         total = plane_sum(reader, data)
-        return Anchor(
-            lambda i: total(i[0], i[1]) / count if kind == "relax.mean" else total(i[0], i[1]), "plane_sum"
-        )
+        return Anchor(lambda i: total(i[0], i[1]) / count if kind == "relax.mean" else total(i[0], i[1]), "plane_sum")
     reducer = {"relax.mean": te.sum, "relax.sum": te.sum, "relax.max": te.max, "relax.min": te.min}[kind]
     value = lambda index: reader.element(data, index)  # noqa: E731
     left = list(range(len(shape)))
@@ -130,9 +128,7 @@ def softmax(reader: Reader, call: relax.Call, target) -> Anchor:
 
     def along(reducer, value, name):
         k = reader.reduce_axis(shape[axis], "k")
-        return reader.compute(
-            spatial, lambda *i: reducer(value((*i[:axis], k.var, *i[axis:])), axis=k), name
-        )
+        return reader.compute(spatial, lambda *i: reducer(value((*i[:axis], k.var, *i[axis:])), axis=k), name)
 
     peak = along(te.max, lambda i: reader.element(data, i), "peak")
     rest = lambda i: (*i[:axis], *i[axis + 1 :])  # noqa: E731
