@@ -15,7 +15,7 @@ import tvm_ffi
 
 from tvm_bnn import artifact, errors, explain, linker
 from tvm_bnn.console import Progress
-from tvm_bnn.errors import OutputError, UnsupportedError
+from tvm_bnn.errors import OutputError
 from tvm_bnn.frontend.importer import Imported
 from tvm_bnn.frontend.naming import name_by_node
 from tvm_bnn.frontend.source import Source
@@ -96,16 +96,8 @@ def compile_source(
 
 
 def _optimized(module: tvm.IRModule, sign_zero: str) -> tuple[tvm.IRModule, Decisions]:
-    """The graph passes. "exact" holds as long as no sign of a real tensor would have to choose."""
     decisions = Decisions()
-    optimized = optimize(module, decisions, "plus" if sign_zero == "exact" else sign_zero)
-    if sign_zero == "exact" and decisions.guessed_signs:
-        raise UnsupportedError(
-            f"sign(0) is exactly 0 in {', '.join(decisions.guessed_signs[:3])}"
-            f"{' and others' if len(decisions.guessed_signs) > 3 else ''}, and a sign of three levels cannot be "
-            "compiled yet; accepted are --sign-zero plus and minus, or write torch.where(x >= 0, 1., -1.) in the model"
-        )
-    return optimized, decisions
+    return optimize(module, decisions, sign_zero), decisions
 
 
 def _room(source: Source) -> int:
