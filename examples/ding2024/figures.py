@@ -14,6 +14,7 @@ from typing import Any
 from tvm_bnn.examples.ding2024.accuracy import evaluate
 from tvm_bnn.examples.ding2024.road_folder import RoadFolder
 from tvm_bnn.examples.ding2024.road_scenes import SceneId
+from tvm_bnn.examples.ding2024.train import Plan, as_plan
 from tvm_bnn.examples.ding2024.trained import CHECKPOINTS
 from tvm_bnn.examples.ding2024.weights import load_compact, read_compact
 
@@ -22,25 +23,28 @@ QUICK = 16
 MODULE = "python -m tvm_bnn.examples.ding2024"
 
 
-def training_command(plan: dict[str, Any], name: str) -> str:
+def training_command(plan: Plan, name: str, threads: str) -> str:
     """The command line of a training run, with placeholders for its folders."""
-    words = [f"{MODULE}.train DATA OUT/{name}.safetensors", f"--variant {plan['variant']}"]
-    if plan["variant"] == "binary":
-        words += [f"--branches {plan['branches']}", *(["--init OUT/twin.safetensors"] if plan["init"] else [])]
-    for option in ("steps", "grow", "rates", "batch", "size", "seed"):
-        value = plan[option]
-        words.append(f"--{option} " + (" ".join(map(str, value)) if isinstance(value, list) else str(value)))
-    return " ".join(words)
+    words = [f"{MODULE}.train DATA OUT/{name}.safetensors", f"--variant {plan.variant}"]
+    if plan.variant == "binary":
+        words += [f"--branches {plan.branches}", *(["--init OUT/twin.safetensors"] if plan.init else [])]
+    for option in ("distil", "weights", "steps", "grow", "rates", "batch", "size", "seed"):
+        value = getattr(plan, option)
+        if value or option in ("grow", "seed"):
+            words.append(f"--{option} " + (" ".join(map(str, value)) if isinstance(value, tuple) else str(value)))
+    return " ".join([*words, *(["--bfloat16"] if plan.bfloat16 else []), f"--threads {threads}"])
 
 
 def measure(checkpoint: Path, folder: RoadFolder) -> dict[str, Any]:
     """IoU in percent on all and on the first QUICK scenes of the folder, and where the network comes from."""
     about = read_compact(checkpoint)[1]
-    plan = json.loads(about["plan"])
+    plan = as_plan(json.loads(about["plan"]))
     model = load_compact(checkpoint)
     result: dict[str, Any] = {"checkpoint": checkpoint.name}
-    result |= {"steps": plan["steps"], "bytes": checkpoint.stat().st_size, "training_seconds": int(about["seconds"])}
-    result["command"] = training_command(plan, checkpoint.stem.removeprefix("demo-"))
+    result |= {"steps": plan.steps, "bytes": checkpoint.stat().st_size, "training_seconds": int(about["seconds"])}
+    # the first runs took no note of their threads: it was one
+    threads = about.get("threads", "1")
+    result["command"] = training_command(plan, checkpoint.stem.removeprefix("demo-"), threads)
     first = [folder.names.index(SceneId("testing", index).name) for index in range(QUICK)]
     for key, indices in (("test", range(len(folder))), ("first", first)):
         iou = evaluate(model, model.preprocessing, folder, indices)

@@ -37,12 +37,15 @@ class Ding2024(nn.Module):
         self.class_names = list(labels(config.classes))
         self.palette = [list(colour) for colour in labels(config.classes).values()]
 
-    def forward(self, image: Tensor) -> Tensor:
+    def coarse(self, image: Tensor) -> Tensor:
+        """The logits before they are brought to the size of the image: float32 [N, classes, H/4, W/4]."""
         height, width = image.shape[2:]
         if height % 32 or width % 32:
             raise ValueError(f"the image is {height}x{width}; both must be multiples of 32: pad or resize it")
-        logits = self.head(self.decoder(self.encoder(image)))
-        logits = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+        return self.head(self.decoder(self.encoder(image)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = F.interpolate(self.coarse(image), size=image.shape[2:], mode="bilinear", align_corners=False)
         return logits.argmax(dim=1) if self.config.argmax else logits
 
 

@@ -1,12 +1,14 @@
 """Train the network, or its float twin, on a folder in the layout of the KITTI road benchmark (see road_folder.py).
 
     python -m tvm_bnn.examples.ding2024.train DATA OUT/twin.safetensors --variant twin
-    python -m tvm_bnn.examples.ding2024.train DATA OUT/k3.safetensors --branches 3 --init OUT/twin.safetensors
+    python -m tvm_bnn.examples.ding2024.train DATA OUT/k3.safetensors --branches 3 --init OUT/twin.safetensors \
+        --distil 1
 
 Two stages, as in Bi-Real Net and ReActNet: first the activations are binary and the weights real, then both are
 binary. Half of the pixels' work is saved by starting small: stage one, and a first part of stage two, see the images
 at half their size, the rest at full size. (The twin has the same two stages of sizes, with nothing binary.) Further
 stages repeat the second at full size, the learning rate starting anew; a finished run can be given more of them.
+With --distil the twin teaches as well (see distil.py).
 A run that was stopped continues from its last saved step: the batches, their augmentation and the learning rate follow
 from the seed and the number of the step alone.
 """
@@ -31,6 +33,7 @@ from torch import Tensor, nn
 from tvm_bnn.errors import BnnError, InputError
 from tvm_bnn.examples.ding2024.accuracy import evaluate
 from tvm_bnn.examples.ding2024.config import DEMO
+from tvm_bnn.examples.ding2024.distil import SoftLabels
 from tvm_bnn.examples.ding2024.model import Ding2024
 from tvm_bnn.examples.ding2024.road_folder import IGNORED, RoadFolder
 from tvm_bnn.examples.ding2024.twin import float_twin
@@ -47,7 +50,9 @@ class Plan:
 
     variant : "twin" or "binary". branches : K. steps : optimiser steps of each stage, two or more. grow : share of
     stage two that still sees half-size images. rates : highest learning rate of stage one and of the later ones.
-    size : (H, W) of full images. init : float twin to start from, for a binary network.
+    size : (H, W) of full images. init : float twin to start from, for a binary network. distil : weight of the
+    loss against that twin's answers. bfloat16 : convolve in bfloat16 while training; faster where the
+    processor has it, slower elsewhere. weights : of the classes in the loss against the truth; none means equal ones.
     """
 
     variant: str = "binary"
@@ -59,12 +64,17 @@ class Plan:
     seed: int = 0
     size: tuple[int, int] = DEMO.input_size
     init: str | None = None
+    distil: float = 0.0
+    bfloat16: bool = False
+    weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.variant not in ("twin", "binary"):
             raise ValueError(f"variant is {self.variant!r}; accepted: twin, binary")
         if len(self.steps) < 2:
             raise ValueError(f"steps are given for {len(self.steps)} stage; there are two stages or more")
+        if self.distil and self.init is None:
+            raise ValueError("distil needs a float twin to learn from; give one as init")
 
     @property
     def total(self) -> int:
@@ -141,13 +151,17 @@ def fresh(plan: Plan, classes: int) -> Ding2024:
 
 
 class Batches:
-    """The batch of each step, from the plan's seed: images with random flips and lights, and their classes."""
+    """The batch of each step, from the plan's seed: images with random flips and lights, and their classes.
+
+    With a plan that distils, also what the twin makes of the images as they are in the folder.
+    """
 
     def __init__(self, plan: Plan, folder: RoadFolder, model: Ding2024):
         self.plan, self.folder = plan, folder
         self.mean, self.std = (torch.tensor(model.preprocessing[k]).reshape(1, 3, 1, 1) for k in ("mean", "std"))
         self.scale = model.preprocessing["scale"]
         self.read = lru_cache(maxsize=CACHED)(self._read)
+        self.soft = SoftLabels(load_compact(Path(plan.init))) if plan.distil and plan.init is not None else None
         self.order = lru_cache(maxsize=2)(self._order)
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -166,23 +180,28 @@ class Batches:
         count, first = len(self.folder), step * self.plan.batch
         return [int(self.order(place // count)[place % count]) for place in range(first, first + self.plan.batch)]
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """float32 [batch, 3, H, W] and int64 [batch, H, W]"""
+    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """float32 [batch, 3, H, W], int64 [batch, H, W], and probabilities float32 [batch, classes, H/4, W/4]."""
         rng = np.random.default_rng([self.plan.seed, step, 1])
-        images, truths = [], []
+        images, truths, taught = [], [], []
         for index in self._indices(step):
             image, truth = self.read(index)
+            answer = self.soft(index, image) if self.soft is not None else None
             if rng.random() < 0.5:
                 image, truth = image[:, ::-1], truth[:, ::-1]
+                answer = answer.flip(2) if answer is not None else None
             brightness, contrast = rng.uniform(0.75, 1.25), rng.uniform(0.8, 1.2)
             tinted = torch.from_numpy(image.copy()).permute(2, 0, 1).float() * (brightness * contrast)
             images.append((tinted + 128 * (1 - contrast)).clamp(0, 255))
             truths.append(torch.from_numpy(truth.copy()).long())
+            taught += [answer] if answer is not None else []
         x, y = torch.stack(images), torch.stack(truths)
+        soft = torch.stack(taught).float() if taught else None
         if self.plan.half(step):
             x, y = F.avg_pool2d(x, 2), y[:, ::2, ::2]
+            soft = F.avg_pool2d(soft, 2) if soft is not None else None
         x = (x * self.scale - self.mean) / self.std
-        return x.contiguous(memory_format=torch.channels_last), y.contiguous()
+        return x.contiguous(memory_format=torch.channels_last), y.contiguous(), soft
 
 
 class Run:
@@ -192,6 +211,9 @@ class Run:
         self.plan, self.state = plan, state
         self.model = fresh(plan, folder.classes)
         self.batches = Batches(plan, folder, self.model)
+        if plan.weights is not None and len(plan.weights) != folder.classes:
+            raise InputError(f"{len(plan.weights)} weights were given for the {folder.classes} classes of the folder")
+        self.weights = None if plan.weights is None else torch.tensor(plan.weights)
         self.step, self.seconds = 0, 0.0
         saved = torch.load(state, weights_only=True) if state.exists() else None
         if saved is not None and not plan.continues(as_plan(json.loads(saved["plan"])), saved["step"]):
@@ -223,14 +245,22 @@ class Run:
             self._enter(self.plan.stage(self.step))
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.rate(self.step)
-        images, truth = self.batches(self.step)
-        loss = F.cross_entropy(self.model(images), truth, ignore_index=IGNORED)
+        loss = self._loss(*self.batches(self.step))
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
         self.step += 1
         self.seconds += time.perf_counter() - begun
         return float(loss.detach())
+
+    def _loss(self, images: Tensor, truth: Tensor, soft: Tensor | None) -> Tensor:
+        """Cross-entropy against the truth, and against the twin's probabilities on its coarse grid."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.plan.bfloat16):
+            coarse = self.model.coarse(images)
+        coarse = coarse.float()
+        logits = F.interpolate(coarse, size=images.shape[2:], mode="bilinear", align_corners=False)
+        loss = F.cross_entropy(logits, truth, self.weights, ignore_index=IGNORED)
+        return loss if soft is None else loss + self.plan.distil * F.cross_entropy(coarse, soft)
 
     def save(self) -> None:
         """Write the progress, whole or not at all."""
@@ -249,6 +279,7 @@ class Run:
         """Write the trained network, which gives class maps, with the plan and the seconds that it took."""
         self.model.config = replace(self.model.config, argmax=True)
         notes = {"plan": json.dumps(asdict(self.plan)), "seconds": f"{self.seconds:.0f}"}
+        notes["threads"] = str(torch.get_num_threads())
         save_compact(self.model, out, self.plan.variant, notes)
 
 
@@ -282,12 +313,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--variant", choices=["twin", "binary"], default=Plan.variant)
     parser.add_argument("--branches", type=int, default=Plan.branches, metavar="K")
     parser.add_argument("--init", help="float twin to start a binary network from")
+    parser.add_argument("--distil", type=float, default=Plan.distil, help="weight of the loss against that twin")
     parser.add_argument("--steps", type=int, nargs="+", default=Plan.steps, help="of each stage, two or more")
     parser.add_argument("--grow", type=float, default=Plan.grow, help="share of stage two on half-size images")
     parser.add_argument("--rates", type=float, nargs=2, default=Plan.rates, metavar=("STAGE1", "STAGE2"))
     parser.add_argument("--batch", type=int, default=Plan.batch)
     parser.add_argument("--size", type=int, nargs=2, default=Plan.size, metavar=("H", "W"))
+    parser.add_argument("--weights", type=float, nargs="+", help="of the classes in the loss; default equal ones")
     parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--bfloat16", action="store_true", help="convolve in bfloat16 while training")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     return parser
 
@@ -297,7 +331,12 @@ def main(arguments: list[str] | None = None) -> int:
     data, out = given.pop("data"), given.pop("out")
     torch.set_num_threads(given.pop("threads"))
     try:
-        train(as_plan(given), data, out)
+        plan = as_plan(given)
+    except ValueError as error:
+        print(f"error: {error}")
+        return 2
+    try:
+        train(plan, data, out)
         model = load_compact(out)
         folder = RoadFolder.open(data, "validation")
         print(json.dumps({"validation": evaluate(model, model.preprocessing, folder)}))

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from tvm_bnn.errors import InputError, ModelError
 from tvm_bnn.examples.ding2024 import DEMO, Ding2024Config, build, example_inputs, float_twin
-from tvm_bnn.examples.ding2024.accuracy import evaluate, iou
-from tvm_bnn.examples.ding2024.figures import FIGURES, QUICK
+from tvm_bnn.examples.ding2024 import train as train_module
+from tvm_bnn.examples.ding2024.accuracy import evaluate, iou, normalise
+from tvm_bnn.examples.ding2024.figures import FIGURES, QUICK, training_command
 from tvm_bnn.examples.ding2024.road_folder import IGNORED, RoadFolder
 from tvm_bnn.examples.ding2024.road_scenes import write_folder
-from tvm_bnn.examples.ding2024.train import Batches, Plan, fresh, main, train
+from tvm_bnn.examples.ding2024.train import Batches, Plan, Run, fresh, main, train
 from tvm_bnn.examples.ding2024.trained import CHECKPOINTS, demo, demo_float_twin
 from tvm_bnn.examples.ding2024.weights import load_compact, read_compact, save_compact
 from tvm_bnn.nn import BinaryConv2d, BinaryConvTranspose2d, binary_weight
@@ -110,6 +112,93 @@ def test_a_binary_network_starts_from_the_twin(data: Path, tmp_path: Path):
     original = source.get_parameter(f"{blocks}.0.conv.weight")
     assert torch.equal(first, original)
     assert 0.3 < ((second - original).std() / original.std()) < 0.7
+
+
+@pytest.fixture(scope="module")
+def twin(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("twin") / "twin.safetensors"
+    train(_plan(variant="twin", steps=(3, 0)), data, path)
+    return path
+
+
+def test_the_twin_teaches_what_it_makes_of_each_image(data: Path, twin: Path):
+    plan = _plan(init=str(twin), distil=1.0, steps=(0, 9), grow=0.0)
+    folder, teacher = RoadFolder.open(data, "training"), load_compact(twin)
+    batches = Batches(plan, folder, fresh(plan, 4))
+    seen = set()
+    for step in range(3):
+        _, truth, soft = batches(step)
+        assert soft is not None and soft.shape == (2, 4, SIZE[0] // 4, SIZE[1] // 4)
+        torch.testing.assert_close(soft.sum(1), torch.ones(2, 16, 16), rtol=0, atol=2e-3)
+        indices, mirrored = batches._indices(step), _flipped(truth, folder, batches, step)
+        for index, flipped, answer in zip(indices, mirrored, soft, strict=True):
+            image = normalise(folder.image(index), teacher.preprocessing)
+            expected = teacher.coarse(image)[0].softmax(0)
+            torch.testing.assert_close(answer, expected.flip(2) if flipped else expected, rtol=0, atol=1e-3)
+            seen.add(flipped)
+    assert seen == {True, False}
+    half = Batches(replace(plan, grow=1.0), folder, fresh(plan, 4))(0)
+    torch.testing.assert_close(half[2], F.avg_pool2d(batches(0)[2], 2))
+    assert half[0].shape[2:] == (32, 32)
+
+
+def _flipped(truth: torch.Tensor, folder: RoadFolder, batches: Batches, step: int) -> list[bool]:
+    """Which images of a batch came as in a mirror, by their truth."""
+    originals = [torch.from_numpy(folder.truth(index)).long() for index in batches._indices(step)]
+    assert all(torch.equal(a, b) != torch.equal(a, b.flip(1)) for a, b in zip(truth, originals, strict=True))
+    return [torch.equal(a, b.flip(1)) for a, b in zip(truth, originals, strict=True)]
+
+
+@pytest.mark.parametrize("option", [{"distil": 1.0}, {"weights": (1.0, 1.0, 1.0, 5.0)}, {"bfloat16": True}])
+def test_each_way_to_train_is_part_of_the_plan(option: dict, data: Path, twin: Path, tmp_path: Path):
+    plain, plan = _plan(init=str(twin)), _plan(init=str(twin), **option)
+    train(plain, data, tmp_path / "plain.safetensors")
+    train(plan, data, tmp_path / "whole.safetensors")
+    train(plan, data, tmp_path / "parts.safetensors", save_every=1, stop_after=3)
+    with pytest.raises(InputError, match="another plan"):
+        train(plain, data, tmp_path / "parts.safetensors")
+    train(plan, data, tmp_path / "parts.safetensors")
+    assert _same_tensors(tmp_path / "whole.safetensors", tmp_path / "parts.safetensors")
+    assert not _same_tensors(tmp_path / "whole.safetensors", tmp_path / "plain.safetensors")
+
+
+def test_the_loss_by_hand(data: Path, twin: Path):
+    plan = _plan(init=str(twin), distil=0.5, weights=(1.0, 1.0, 1.0, 5.0), steps=(0, 9), grow=0.0)
+    run = Run(plan, RoadFolder.open(data, "training"), data / "none.state")
+    images, truth, soft = run.batches(0)
+    assert soft is not None
+    coarse = run.model.coarse(images)
+    logits = F.interpolate(coarse, size=SIZE, mode="bilinear", align_corners=False).log_softmax(1)
+    weight = torch.tensor(plan.weights)[truth]
+    hard = -(weight * logits.gather(1, truth[:, None])[:, 0]).sum() / weight.sum()
+    taught = -(soft * coarse.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(run._loss(images, truth, soft), hard + 0.5 * taught)
+
+
+def test_plans_that_cannot_be():
+    with pytest.raises(ValueError, match="distil needs a float twin to learn from; give one as init"):
+        Plan(distil=1.0)
+
+
+def test_weights_are_one_a_class(data: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="2 weights were given for the 4 classes of the folder"):
+        train(_plan(weights=(1.0, 2.0)), data, tmp_path / "n.safetensors")
+
+
+def test_the_command_in_the_figures_is_the_plan(monkeypatch: pytest.MonkeyPatch):
+    plans: list[Plan] = []
+    monkeypatch.setattr(train_module, "train", lambda plan, *_: plans.append(plan))
+    monkeypatch.setattr(train_module, "load_compact", lambda _: demo_float_twin())
+    monkeypatch.setattr(train_module.RoadFolder, "open", lambda *_: None)
+    monkeypatch.setattr(train_module, "evaluate", lambda *_: {})
+    wanted = [Plan("twin", steps=(4, 5), grow=0.0), Plan(branches=3, init="OUT/twin.safetensors", distil=1.0)]
+    wanted.append(Plan(init="OUT/twin.safetensors", weights=(1.0, 2.0), bfloat16=True, seed=4, rates=(0.1, 0.2)))
+    for plan in wanted:
+        words = training_command(plan, "name", str(torch.get_num_threads())).split()
+        assert main(words[words.index("DATA") :]) == 0
+    assert plans == wanted
+    networks = json.loads(FIGURES.read_text())["networks"]
+    assert all("--threads 1" in network["command"] for network in networks.values())
 
 
 def test_every_image_comes_once_an_epoch(data: Path):
