@@ -28,7 +28,7 @@ def training_command(plan: Plan, name: str, threads: str) -> str:
     words = [f"{MODULE}.train DATA OUT/{name}.safetensors", f"--variant {plan.variant}"]
     if plan.variant == "binary":
         words += [f"--branches {plan.branches}", *(["--init OUT/twin.safetensors"] if plan.init else [])]
-    for option in ("distil", "weights", "steps", "grow", "rates", "batch", "size", "seed"):
+    for option in ("distil", "weights", "steps", "until", "grow", "rates", "batch", "size", "seed"):
         value = getattr(plan, option)
         if value or option in ("grow", "seed"):
             words.append(f"--{option} " + (" ".join(map(str, value)) if isinstance(value, tuple) else str(value)))

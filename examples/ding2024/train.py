@@ -41,6 +41,7 @@ from tvm_bnn.examples.ding2024.weights import load_compact, save_compact
 from tvm_bnn.nn import BinaryConv2d
 
 WARM_UP = 20
+COOLING = 100
 CACHED = 2000  # decoded images that are kept
 
 
@@ -53,6 +54,7 @@ class Plan:
     size : (H, W) of full images. init : float twin to start from, for a binary network. distil : weight of the
     loss against that twin's answers. bfloat16 : convolve in bfloat16 while training; faster where the
     processor has it, slower elsewhere. weights : of the classes in the loss against the truth; none means equal ones.
+    until : end at that step, before the stages do; over the last COOLING steps the rate then falls to 0.
     """
 
     variant: str = "binary"
@@ -67,6 +69,7 @@ class Plan:
     distil: float = 0.0
     bfloat16: bool = False
     weights: tuple[float, ...] | None = None
+    until: int | None = None
 
     def __post_init__(self) -> None:
         if self.variant not in ("twin", "binary"):
@@ -78,7 +81,7 @@ class Plan:
 
     @property
     def total(self) -> int:
-        return sum(self.steps)
+        return sum(self.steps) if self.until is None else min(self.until, sum(self.steps))
 
     @property
     def starts(self) -> list[int]:
@@ -89,20 +92,22 @@ class Plan:
         return max(stage for stage, start in enumerate(self.starts) if start <= step)
 
     def continues(self, other: "Plan", step: int) -> bool:
-        """Whether the first steps of both plans are the same: they differ in stages that begin later, if at all."""
+        """Whether the first steps of both plans are the same: they differ in what comes later, if at all."""
         stage = self.stage(max(step - 1, 0))
         same = self.steps[: stage + 1] == other.steps[: stage + 1]
-        return same and replace(other, steps=self.steps) == self
+        same &= self.until == other.until or step <= min(self.total, other.total) - COOLING
+        return same and replace(other, steps=self.steps, until=self.until) == self
 
     def half(self, step: int) -> bool:
         return step < self.steps[0] + self.grow * self.steps[1]
 
     def rate(self, step: int) -> float:
-        """Warm-up, then half a cosine down to 0, in each stage."""
+        """Warm-up, then half a cosine down to 0, in each stage; sooner at the end of a plan that leaves its stages."""
         stage = self.stage(step)
         inside = step - self.starts[stage]
         cosine = 0.5 + 0.5 * np.cos(np.pi * inside / self.steps[stage])
-        return self.rates[min(stage, 1)] * float(cosine) * min(1.0, (inside + 1) / WARM_UP)
+        cooling = 1.0 if self.until is None else min(1.0, (self.total - step) / COOLING)
+        return self.rates[min(stage, 1)] * float(cosine) * min(1.0, (inside + 1) / WARM_UP) * cooling
 
 
 def as_plan(fields: dict[str, Any]) -> Plan:
@@ -315,6 +320,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--init", help="float twin to start a binary network from")
     parser.add_argument("--distil", type=float, default=Plan.distil, help="weight of the loss against that twin")
     parser.add_argument("--steps", type=int, nargs="+", default=Plan.steps, help="of each stage, two or more")
+    parser.add_argument("--until", type=int, metavar="STEP", help="end there, before the stages do")
     parser.add_argument("--grow", type=float, default=Plan.grow, help="share of stage two on half-size images")
     parser.add_argument("--rates", type=float, nargs=2, default=Plan.rates, metavar=("STAGE1", "STAGE2"))
     parser.add_argument("--batch", type=int, default=Plan.batch)

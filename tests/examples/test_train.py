@@ -70,6 +70,25 @@ def test_the_rate_falls_in_each_stage():
         Plan(steps=(5,))
 
 
+def test_a_run_can_end_before_its_stages_do(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(train_module, "COOLING", 1)
+    whole, short = _plan(steps=(2, 4)), _plan(steps=(2, 4), until=4)
+    train(whole, data, tmp_path / "parts.safetensors", save_every=1, stop_after=3)
+    assert train(short, data, tmp_path / "parts.safetensors").step == 4
+    train(short, data, tmp_path / "whole.safetensors")
+    assert _same_tensors(tmp_path / "whole.safetensors", tmp_path / "parts.safetensors")
+    with pytest.raises(InputError, match="another plan"):
+        train(whole, data, tmp_path / "parts.safetensors")
+
+
+def test_the_rate_falls_at_an_early_end():
+    whole, short = Plan(steps=(100, 1000)), Plan(steps=(100, 1000), until=600)
+    assert short.total == 600 and [short.rate(step) for step in (0, 99, 500)] == [whole.rate(s) for s in (0, 99, 500)]
+    assert [short.rate(step) / whole.rate(step) for step in (550, 599)] == pytest.approx([0.5, 0.01])
+    assert Plan(steps=(5, 5), until=40).total == 10
+    assert short.continues(whole, 500) and not short.continues(whole, 501)
+
+
 def test_seeds_and_steps_change_the_result(data: Path, tmp_path: Path):
     out = [tmp_path / f"{index}.safetensors" for index in range(3)]
     for path, plan in zip(out, (_plan(), _plan(seed=1), _plan(steps=(2, 3))), strict=True):
