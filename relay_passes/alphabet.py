@@ -470,6 +470,8 @@ class AlphabetAnalysis:
 
     def _field(self, var: relax.Var, item: relax.TupleGetItem) -> Alphabet:
         split = self._rewriter.lookup(item.tuple_value)
+        if op_name(split) == "relax.nn.batch_norm":
+            return self._normalised(split)
         if op_name(split) != "relax.split":
             return self._other(split)
         inner = self.of(split.args[0])
@@ -488,6 +490,20 @@ class AlphabetAnalysis:
             parts = evaluate_call(split, [whole]) if level.size > 1 else None
             levels.append(_compress(parts[item.index]) if parts is not None else level)
         return replace(inner, cells=MovedCells(self._emit, inner.cells, var, piece), levels=tuple(levels))
+
+    def _normalised(self, call: relax.Call) -> Alphabet:
+        """Batch normalisation of few levels: a map per channel."""
+        inner = self.of(call.args[0])
+        if isinstance(inner, Real) or inner.factor is not None or not all(is_constant(a) for a in call.args[1:]):
+            return self._other(call)
+        parameters = [value_of(argument) for argument in call.args[1:]]
+        channels, axis = parameters[0].size, int(call.attrs.axis)
+        levels = []
+        for level in inner.levels:
+            shape = list(level.shape)
+            shape[axis] = channels
+            levels.append(_compress(evaluate_call(call, [np.broadcast_to(level, shape), *parameters])[0]))
+        return replace(inner, levels=tuple(levels))
 
     def _max_pool(self, var: relax.Var, call: relax.Call) -> Alphabet:
         inner = self.of(call.args[0])

@@ -51,6 +51,12 @@ class Decisions:
     kept_zeros: list[str] = field(default_factory=list)
     zero_weights: list[str] = field(default_factory=list)
 
+    def note_epilogue(self, path: str, text: str) -> None:
+        """How the bits behind a binary layer are made; a layer may be read by several predicates."""
+        for layer in self.layers:
+            if layer.path == path and layer.decision == "binary" and text not in layer.epilogue:
+                layer.epilogue = f"{layer.epilogue}; {text}" if layer.epilogue else text
+
     def candidate(self, call: relax.Call, name: str, op: str) -> Layer:
         """A new record for a call whose result has this name."""
         shapes = " x ".join("x".join(map(str, shape_of(argument))) for argument in call.args[:2])

@@ -14,7 +14,8 @@ from tvm import relax
 
 from tvm_bnn import ops
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
-from tvm_bnn.relay_passes.rewriter import DataflowRewriter, bindings_of, op_name, run_rewriter, shape_of
+from tvm_bnn.relay_passes.readers import readers_of
+from tvm_bnn.relay_passes.rewriter import DataflowRewriter, op_name, run_rewriter, shape_of
 
 _OUTER = {"bnn.affine", "relax.multiply", "relax.divide", "relax.add", "relax.subtract"}
 
@@ -61,25 +62,11 @@ class _Folder(DataflowRewriter):
         return ops.affine(data, *constants)
 
 
-def count_readers(function: relax.Function) -> dict[str, int]:
-    """How often each variable is read, the function's result included."""
-    readers: dict[str, int] = {}
-
-    def visit(expr: relax.Expr) -> None:
-        if isinstance(expr, relax.Var):
-            readers[expr.name] = readers.get(expr.name, 0) + 1
-
-    for binding in bindings_of(function):
-        relax.analysis.post_order_visit(binding.value, visit)
-    visit(function.body.body)
-    return readers
-
-
 @tvm.transform.module_pass(opt_level=0, name="FoldAffine")
 class FoldAffine:
     """Merge constant affine maps that follow one another."""
 
     def transform_module(self, module: tvm.IRModule, _context) -> tvm.IRModule:
         """Rewrite ``main``."""
-        readers = count_readers(module["main"])
+        readers = {var.name: len(reading) for var, reading in readers_of(module["main"]).items()}
         return run_rewriter(lambda: _Folder(readers), module)

@@ -18,6 +18,7 @@ from tvm import relax
 from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
+from tvm_bnn.relay_passes.readers import operands, readers_of
 from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, shape_of
 
 #: Rearrangements that readers resolve by index arithmetic.
@@ -60,36 +61,20 @@ class Partition:
     region_of: dict[relax.Var, Region]
 
 
-def operands(expr: relax.Expr) -> list[relax.Var]:
-    """The variables that a bound expression reads, in order."""
-    if isinstance(expr, relax.Var):
-        return [expr]
-    if isinstance(expr, relax.TupleGetItem):
-        return operands(expr.tuple_value)
-    if isinstance(expr, relax.Tuple):
-        return [var for part in expr.fields for var in operands(part)]
-    if isinstance(expr, relax.Call):
-        return [var for part in expr.args for var in operands(part)]
-    return []
-
-
 def absorbed_resizes(function: relax.Function) -> set[relax.Var]:
     """Linear resizes of at most 64 channels whose one reader is an argmax over the channels."""
-    readers: dict[relax.Var, list[relax.Expr]] = {}
-    found = set()
-    for binding in bindings_of(function):
-        for operand in operands(binding.value):
-            readers.setdefault(operand, []).append(binding.value)
-    for result in operands(function.body.body):
-        readers.setdefault(result, []).append(result)
+    readers, found = readers_of(function), set()
     for binding in bindings_of(function):
         value = binding.value
         if op_name(value) != "relax.image.resize2d" or str(value.attrs.method) != "linear":
             continue
-        reader, *others = readers.get(binding.var, [None])
-        over_channels = op_name(reader) == "relax.argmax" and int(reader.attrs.axis) == 1 and not reader.attrs.keepdims
-        if over_channels and not others and 4 < shape_of(value)[1] <= 64:
-            found.add(binding.var)
+        if not 4 < shape_of(value)[1] <= 64 or len(readers[binding.var]) != 1:
+            continue
+        (reader,) = readers[binding.var]
+        if reader is not None and op_name(reader.value) == "relax.argmax":
+            attrs = reader.value.attrs
+            if int(attrs.axis) == 1 and not attrs.keepdims:
+                found.add(binding.var)
     return found
 
 

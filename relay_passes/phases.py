@@ -2,9 +2,9 @@
 
 ``out[y] = sum over ky of in[(y + p - ky*d) / s] * w[ky]`` where the division is exact and inside. Write
 ``y = s*i + r``: the taps with ``(r + p - ky*d) % s == 0`` read ``in[i + o]`` with ``o = (r + p - ky*d) / s``, for every
-i the same. So the rows of one *phase* r are a stride-1 convolution of the input with some of the kernel's rows; their offsets fall evenly,
-by ``d / gcd(s, d)``, so the convolution is dilated by that. Columns likewise: s_y * s_x convolutions, whose results
-interleave. No product with a stuffed zero is ever made.
+i the same. So the rows of one *phase* r are a stride-1 convolution of the input with some of the kernel's rows; their
+offsets fall evenly, by ``d / gcd(s, d)``, so the convolution is dilated by that. Columns likewise: s_y * s_x
+convolutions, whose results interleave. No product with a stuffed zero is ever made.
 """
 
 from dataclasses import dataclass

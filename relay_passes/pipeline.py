@@ -5,8 +5,11 @@ from tvm import relax
 
 from tvm_bnn.relay_passes.convert_binary import ConvertBinary, Decisions
 from tvm_bnn.relay_passes.decompose_batch_norm import DecomposeBatchNorm
+from tvm_bnn.relay_passes.drop_residue import DropResidue
 from tvm_bnn.relay_passes.fold_affine import FoldAffine
 from tvm_bnn.relay_passes.fold_constants import FoldConstants
+from tvm_bnn.relay_passes.fold_predicates import FoldPredicates
+from tvm_bnn.relay_passes.hoist_bits import HoistBits
 from tvm_bnn.relay_passes.hoist_upsample import HoistUpsample
 from tvm_bnn.relay_passes.simplify_views import SimplifyViews
 
@@ -16,12 +19,15 @@ def passes(decisions: Decisions, sign_zero: str = "plus") -> list[tvm.ir.transfo
     return [
         # Canonicalize: one spelling
         relax.transform.CanonicalizeBindings(),
+        DropResidue(),
         FoldConstants(),
         SimplifyViews(),
-        DecomposeBatchNorm(),
         # Convert: prove and replace
         ConvertBinary(decisions, sign_zero),
-        # Hoist and fold: bits travel, one affine map behind a convolution
+        # Hoist and fold: bits travel, tests of integers, one affine map behind a convolution
+        HoistBits(),
+        FoldPredicates(decisions),
+        DecomposeBatchNorm(),
         FoldAffine(),
         HoistUpsample(),
         FoldAffine(),

@@ -7,7 +7,7 @@ from tvm import relax
 from tvm.relax.op import add, divide, exp, multiply, negative, subtract
 
 from tvm_bnn import ops
-from tvm_bnn.relay_passes.fold_affine import FoldAffine, count_readers
+from tvm_bnn.relay_passes.fold_affine import FoldAffine
 
 SHAPE = (2, 3, 4, 5)
 
@@ -97,13 +97,3 @@ def test_products_are_taken_in_double(build, run):
 
 def multiply_affine(x, scale):
     return ops.affine(x, number(scale), number(0))
-
-
-def test_readers_are_counted_with_the_result(build):
-    def function(x):
-        inner = emit_affine(x)
-        return relax.Tuple([add(inner, inner), inner])
-
-    module = build(function, SHAPE)
-    first = module["main"].body.blocks[0].bindings[0].var.name
-    assert count_readers(module["main"])[first] == 3

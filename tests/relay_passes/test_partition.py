@@ -7,7 +7,8 @@ from tvm.relax.op import add, argmax, concat, exp, multiply, negative, permute_d
 from tvm.relax.op.image import resize2d
 from tvm.relax.op.nn import conv2d, max_pool2d
 
-from tvm_bnn.relay_passes.partition import Partition, operands, partition
+from tvm_bnn.relay_passes.partition import Partition, partition
+from tvm_bnn.relay_passes.readers import operands
 from tvm_bnn.relay_passes.rewriter import op_name
 
 SHAPE = (1, 6, 4, 4)

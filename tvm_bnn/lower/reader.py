@@ -19,7 +19,8 @@ from tvm_bnn.lower.scalar import immediate, reads, scalar
 from tvm_bnn.lower.views import VIEWS, nearest
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
-from tvm_bnn.relay_passes.partition import Partition, Region, operands
+from tvm_bnn.relay_passes.partition import Partition, Region
+from tvm_bnn.relay_passes.readers import operands
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, path_of, shape_of
 
 

@@ -29,7 +29,7 @@ import tvm
 from tvm import relax
 
 from tvm_bnn.relay_passes.fold_constants import is_constant
-from tvm_bnn.relay_passes.partition import operands
+from tvm_bnn.relay_passes.readers import operands
 from tvm_bnn.relay_passes.rewriter import bindings_of, dtype_of, op_name, shape_of
 from tvm_bnn.report.machine import Limits
 
