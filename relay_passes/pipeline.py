@@ -27,6 +27,7 @@ def passes(decisions: Decisions, sign_zero: str = "plus") -> list[tvm.ir.transfo
         # Hoist and fold: bits travel, tests of integers, one affine map behind a convolution
         HoistBits(),
         FoldPredicates(decisions),
+        relax.transform.EliminateCommonSubexpr(),
         DecomposeBatchNorm(),
         FoldAffine(),
         HoistUpsample(),

@@ -1,0 +1,136 @@
+"""Products of two activations' bits, integer tests, padding that crops: against the reference."""
+
+import numpy as np
+from tvm import relax
+from tvm.relax.op import add, astype, concat, less_equal, multiply, permute_dims, reshape
+
+from tvm_bnn import ops
+
+CASES = {}
+
+
+def product(length, rows, columns, batch=1, out="float"):
+    """A case: [batch, rows, length] x [batch, length, columns]."""
+
+    def build(case):
+        left, right = case.bits(batch, length, 1, rows), case.bits(batch, length, 1, columns)
+        integer = case.emit(ops.bmatmul(left, right))
+        value = case.scaled(integer)
+        return {"integer": integer, "float": value, "bits": case.positive(value)}[out]
+
+    return build
+
+
+for length, rows, columns in [
+    (64, 7, 64),
+    (1, 5, 3),
+    (33, 13, 33),
+    (31, 1, 31),
+    (65, 6, 100),
+    (32, 4, 1),
+    (100, 3, 32),
+]:
+    for out in ("integer", "float", "bits"):
+        CASES[f"{rows}x{length}x{columns}, {out}"] = product(length, rows, columns, out=out)
+CASES["batch 3"] = product(33, 5, 40, batch=3)
+CASES["batch 3, bits"] = product(33, 5, 40, batch=3, out="bits")
+
+
+def attention(case):
+    """Scores, their threshold, and the sum of the chosen values, as an importer writes them."""
+    tokens, heads, width = 12, 2, 33
+    query, key, value = (case.bits(1, heads, tokens, width) for _ in range(3))
+
+    def columns(bits, length, count):
+        return case.emit(reshape(bits, (heads, length, 1, count)))
+
+    def swapped(bits):
+        return case.emit(permute_dims(bits, (0, 1, 3, 2)))
+
+    scores = case.emit(ops.bmatmul(columns(swapped(query), width, tokens), columns(swapped(key), width, tokens)))
+    chosen = case.positive(case.emit(astype(scores, "float32")))  # [heads, keys, 1, queries]
+    return case.emit(ops.bmatmul(chosen, columns(value, tokens, width)))
+
+
+def planes(case):
+    """Two planes that count 1 and 2."""
+    data = case.bits(1, 33, 5, 7), case.bits(1, 33, 5, 7)
+    weight = case.signs(40, 33, 3, 3)
+    sums = [case.emit(ops.bconv2d(bits, weight, ops.BConv2DAttrs(padding=(1, 1, 1, 1)))) for bits in data]
+    total = case.emit(add(sums[0], case.emit(multiply(sums[1], relax.const(2, "int32")))))
+    return relax.Tuple([case.scaled(total), total])
+
+
+def stacked(case):
+    data = case.emit(concat([case.bits(1, 33, 5, 7), case.bits(1, 33, 5, 7)], 1))
+    return case.scaled(case.emit(ops.bconv2d(data, case.signs(40, 66, 3, 3), ops.BConv2DAttrs())))
+
+
+CASES.update({"attention": attention, "planes": planes, "stacked planes": stacked})
+
+#: lowest and span of an integer test: threshold either way, interval, all but an interval, always, never.
+TESTS = {
+    "at least": (5, 2**31 - 1),
+    "at most": (-(2**31), 5 + 2**31),
+    "between": (-3, 9),
+    "outside": (7, 2**32 - 13),
+    "always": (0, 2**32 - 1),
+    "never": (10**6, 0),
+}
+
+
+def decided(tables, padding=1):
+    """A case: bits of a convolution by integer tests, one of TESTS a filter in turn; tables: one a border class."""
+
+    def build(case):
+        geometry = ops.BConv2DAttrs(padding=(padding,) * 4)
+        integer = case.emit(ops.bconv2d(case.bits(1, 33, 6, 6), case.signs(40, 33, 3, 3), geometry))
+        pairs = np.array([list(TESTS.values())[i % len(TESTS)] for i in range(40)])
+        lowest, span = pairs[:, 0].astype(np.int32), pairs[:, 1].astype(np.uint32)
+        if tables:
+            size = 6 + 2 * padding - 2
+            classes = [0] + [1] * (size - 2) + [2]
+            spread = np.arange(9, dtype=np.int32).reshape(1, 3, 3)
+            shifted = (lowest[:, None, None] // 2 + spread).astype(np.int32)
+            spans = np.broadcast_to(span[:, None, None], shifted.shape).copy()
+            constants = [case.emit(ops.border_bias(relax.const(t), classes, classes)) for t in (shifted, spans)]
+        else:
+            constants = [relax.const(values.reshape(1, -1, 1, 1)) for values in (lowest, span)]
+        bits = case.emit(ops.interval(integer, *constants))
+        return relax.Tuple([bits, case.emit(ops.bconv2d(bits, case.signs(32, 40, 1, 1), ops.BConv2DAttrs()))])
+
+    return build
+
+
+CASES["integer tests"] = decided(False)
+CASES["integer tests a border class"] = decided(True)
+CASES["integer tests, no padding"] = decided(False, 0)
+
+
+def cropped(padding, value):
+    """A case: negative padding leaves rows and columns of the input unread."""
+
+    def build(case):
+        geometry = ops.BConv2DAttrs(padding=padding, pad_value=value)
+        return case.scaled(case.emit(ops.bconv2d(case.bits(1, 33, 7, 9), case.signs(40, 33, 2, 2), geometry)))
+
+    return build
+
+
+for padding in [(-1, 0, 0, 0), (0, -1, 1, 1), (-2, -1, 0, -3), (1, -1, -1, 2)]:
+    for value in (0, 1, -1):
+        CASES[f"padding {padding}, {value:+d}"] = cropped(padding, value)
+
+
+def of_other_comparisons(case):
+    data = case.argument(1, 33, 5, 7)
+    return ops.bconv2d(
+        case.emit(less_equal(data, case.constant(1, 33, 1, 1))), case.signs(8, 33, 3, 3), ops.BConv2DAttrs()
+    )
+
+
+CASES["less or equal"] = of_other_comparisons
+
+
+def test_equals_the_reference(grid, case, target, target_of):
+    grid.check(case, target_of(target))
