@@ -15,7 +15,7 @@ from tvm_bnn.errors import ModelError
 from tvm_bnn.frontend.user_code import RAISED_BY_USERS, first_line
 
 PathLike = str | os.PathLike[str]
-ACCEPTED = "a .pt2 file written by torch.export.save, or package.module:factory with --weights FILE"
+ACCEPTED = "a .pt2 file written by torch.export.save, an .onnx file, or package.module:factory with --weights FILE"
 ACCEPTED_WEIGHTS = "a state_dict: torch.save(model.state_dict(), PATH), or the same as .safetensors"
 _SHOWN_NAMES = 3
 
@@ -87,8 +87,6 @@ def _check_readable(path: Path, accepted: str) -> None:
 
 def _kind_of(path: Path) -> str:
     """What a file holds that is no exported program, in words; '' where it may be one."""
-    if path.suffix == ".onnx":
-        return "an ONNX model, which cannot be compiled yet"
     if path.suffix == ".safetensors":
         return "a file of weights and no model"
     if not zipfile.is_zipfile(path):

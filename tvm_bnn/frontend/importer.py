@@ -19,6 +19,7 @@ from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from tvm_bnn.errors import ModelError, UnsupportedError
+from tvm_bnn.frontend.span_builder import SpanBuilder
 
 logger = logging.getLogger(__name__)
 
@@ -57,17 +58,6 @@ def _name(node: fx.Node) -> str:
     return getattr(node.target, "__name__", str(node.target))
 
 
-class _SpanBuilder(relax.BlockBuilder):
-    """A block builder that stamps the current layer's span on each call."""
-
-    span: tvm.ir.Span | None = None
-
-    def emit(self, expr, name_hint: str = "") -> relax.Var:
-        if isinstance(expr, relax.Call) and expr.span is None and self.span is not None:
-            expr = relax.Call(expr.op, expr.args, expr.attrs, expr.ty_args, self.span)
-        return super().emit(expr, name_hint)
-
-
 class _Importer(ExportedProgramImporter):
     """TVM's importer with spans and with PyTorch's nearest-neighbour rule."""
 
@@ -78,18 +68,18 @@ class _Importer(ExportedProgramImporter):
         }
 
     @property
-    def block_builder(self) -> relax.BlockBuilder:
+    def block_builder(self) -> SpanBuilder:
         return self._builder
 
     @block_builder.setter
     def block_builder(self, value) -> None:
         # The base class replaces its builder on every import; ours only knows more.
-        self._builder = value if value is None else _SpanBuilder()
+        self._builder = value if value is None else SpanBuilder()
 
     def _marked(self, convert: Callable) -> Callable:
         def with_span(node: fx.Node, *extra):
             path = module_path(node)
-            self.block_builder.span = tvm.ir.Span(tvm.ir.SourceName(path or "model"), 0, 0, 0, 0)
+            self.block_builder.enter(path)
             try:
                 return convert(node, *extra)
             except (AssertionError, NotImplementedError, ValueError, TypeError, LookupError, RuntimeError) as error:
@@ -99,7 +89,7 @@ class _Importer(ExportedProgramImporter):
                     f"({reason[-1] if reason else type(error).__name__}); replace it by supported operators"
                 ) from error
             finally:
-                self.block_builder.span = None
+                self.block_builder.leave()
 
         return with_span
 

@@ -1,6 +1,7 @@
 """What to compile, in every form that a user may give it, as one record."""
 
 import abc
+import importlib.util
 import os
 import re
 import sys
@@ -26,6 +27,8 @@ from tvm_bnn.frontend.importer import Imported, import_program
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
 Shape = tuple[int, ...]
 
+#: How an ONNX file is told from others (the format has no mark of its own to look for).
+ONNX_SUFFIX = ".onnx"
 _SEED = 0
 _ORACLE = f"PyTorch {torch.__version__}"
 _TRAINED = "the model was in training mode; it is compiled in eval mode (call model.eval() to say so)"
@@ -109,7 +112,7 @@ def load_source(
 ) -> Source:
     """Take a model in any of its forms.
 
-    model : nn.Module; ExportedProgram; path to a .pt2 file; ``"package.module:factory"``.
+    model : nn.Module; ExportedProgram; path to a .pt2 or .onnx file; ``"package.module:factory"``.
     example_inputs : the arguments of one call (a tensor, or a tuple of tensors and arrays); by default seeded
         tensors of ``input_shape``, or what the model knows: the inputs stored in an exported program, a method
         ``example_inputs()``, a function ``example_inputs(model)`` beside the factory or the model's class.
@@ -127,6 +130,8 @@ def load_source(
             model, beside = call_factory(text)
         elif ":" in text and not Path(text).suffix and not Path(text).exists():
             raise ModelError(f"{text!r} is neither a file nor package.module:factory; accepted is {ACCEPTED}")
+        elif Path(text).suffix.lower() == ONNX_SUFFIX:
+            return _from_onnx(text, example_inputs, weights, input_shape, _file_name(label or Path(text).stem))
         else:
             label = label or Path(text).stem
             model = open_program(text)
@@ -138,7 +143,7 @@ def load_source(
         )
     raise ModelError(
         f"found a {type(model).__name__}; accepted is a torch.nn.Module, a torch.export.ExportedProgram, "
-        "the path of a .pt2 file, or 'package.module:factory'"
+        "the path of a .pt2 or .onnx file, or 'package.module:factory'"
     )
 
 
@@ -227,6 +232,25 @@ def _from_program(
         oracle=_ORACLE,
         single=single,
     )
+
+
+def _from_onnx(
+    path: str,
+    example_inputs: Any,
+    weights: str | os.PathLike[str] | None,
+    input_shape: Sequence[Shape] | None,
+    name: str,
+) -> Source:
+    if importlib.util.find_spec("onnx") is None:
+        raise ModelError(f"{path} needs the Python package onnx, which is not installed: pip install 'tvm_bnn[onnx]'")
+    from tvm_bnn.frontend.onnx_source import load_onnx
+
+    if weights is not None:
+        raise ModelError(
+            f"{name} is an ONNX model, which has its weights; leave out the weights {weights}, or give "
+            "package.module:factory as the model"
+        )
+    return load_onnx(path, example_inputs, input_shape, name)
 
 
 def _input_names(program: ExportedProgram) -> tuple[str, ...]:
