@@ -10,7 +10,7 @@ from tvm import relax
 from tvm_bnn import ops
 from tvm_bnn.reference import evaluate
 from tvm_bnn.relay_passes.borders import border_classes, border_sums
-from tvm_bnn.relay_passes.convert_binary import ConvertBinary, Decisions
+from tvm_bnn.relay_passes.convert_binary import ConvertBinary, Decisions, Layer, _Converter
 from tvm_bnn.relay_passes.fold_constants import FoldConstants
 from tvm_bnn.relay_passes.levels import weight_planes
 
@@ -453,6 +453,18 @@ def test_refusals_say_why_and_change_nothing(convert, agree, operators, function
     assert layer.advice
     assert "bnn.bconv2d" not in operators(after)
     agree(before, after)
+
+
+@pytest.mark.parametrize(("size", "decision"), [(2**24 - 1, "binary"), (2**24, "float")])
+def test_sums_stay_exact_in_float32(size, decision):
+    """The integer is scaled as a float32, which holds every whole number up to 2**24."""
+    decisions = Decisions()
+    layer = Layer("path", "linear", "", 0, "value")
+    decisions.layers.append(layer)
+    converter = _Converter(decisions, "plus")
+    assert converter._accept(layer, size, 1) is (decision == "binary")
+    assert layer.decision == decision
+    assert int(np.float32(2**24 - 1)) == 2**24 - 1 and int(np.float32(2**24 + 1)) != 2**24 + 1
 
 
 # --- the sign of zero -----------------------------------------------------------------------------------------------

@@ -69,7 +69,10 @@ BEHIND = {
     "norm, relu, shift": (Sequence(normalisation(), F.relu, lambda x: x - 0.25), "threshold"),
     "relu, norm": (Sequence(F.relu, normalisation(2)), "threshold"),
     "prelu of both signs": (Sequence(lambda x: F.prelu(x, SLOPES), lambda x: x - 1), "interval"),
-    "norm, prelu, norm": (Sequence(normalisation(), lambda x: F.prelu(x, SLOPES.flip(0)), lambda x: x - 0.125), "interval"),
+    "norm, prelu, norm": (
+        Sequence(normalisation(), lambda x: F.prelu(x, SLOPES.flip(0)), lambda x: x - 0.125),
+        "interval",
+    ),
     "hardtanh, norm": (Sequence(lambda x: F.hardtanh(x / 8), normalisation(4)), "threshold"),
     "square": (lambda x: 20 - x * x, "interval"),
     "outside": (lambda x: x * x - 20, "interval"),

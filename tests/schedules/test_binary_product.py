@@ -36,6 +36,22 @@ CASES["batch 3"] = product(33, 5, 40, batch=3)
 CASES["batch 3, bits"] = product(33, 5, 40, batch=3, out="bits")
 
 
+def long_sum(agree):
+    """A case: sums that neither 8 nor 16 bits hold, all terms +1 or all -1."""
+
+    def build(case):
+        length = 2**16 + 33
+        left = case.positive(case.argument(1, length, 1, 2, data=np.ones((1, length, 1, 2), np.float32)))
+        data = np.full((1, length, 1, 3), 1 if agree else -1, np.float32)
+        return case.emit(ops.bmatmul(left, case.positive(case.argument(1, length, 1, 3, data=data))))
+
+    return build
+
+
+CASES["sums beyond 16 bits"] = long_sum(True)
+CASES["sums beyond -16 bits"] = long_sum(False)
+
+
 def attention(case):
     """Scores, their threshold, and the sum of the chosen values, as an importer writes them."""
     tokens, heads, width = 12, 2, 33
