@@ -32,13 +32,16 @@ def _axes(call: relax.Call, rank: int) -> list[int]:
     return sorted(int(a) % rank for a in axes)
 
 
-def last_channels(reader: Reader, shape: tuple[int, ...], element, name: str, padded: bool = True):
+def last_channels(
+    reader: Reader, shape: tuple[int, ...], element, name: str, padded: bool = True, ranks: tuple[int, ...] = (2, 4)
+):
     """A stage indexed logically but stored channels-last, so that its last axis is the vector axis.
 
+    ranks : those that are stored so; a stage of another rank is stored as it is indexed.
     padded : whether ``element`` may be asked for channels behind the last one. Only then is the channel axis padded;
     otherwise readers of padded channels are sent to the last one.
     """
-    if len(shape) not in (2, 4):
+    if len(shape) not in ranks:
         stage = reader.compute(shape or (1,), lambda *i: element(*(i if shape else ())), name)
         return lambda *index: stage(*(index or (0,)))
     stored = (shape[0], *shape[2:], padded_channels(shape[1]) if padded else shape[1])
@@ -84,7 +87,9 @@ def _reduce_axis(reader: Reader, value, shape: tuple[int, ...], left: list[int],
         return lambda index: stage(*index)
     kept = [a for a in left if a != axis]
     are_channels = len(kept) > 1 and kept[1] == 1
-    channels_last = last_channels(reader, rest, accumulate, "acc", padded=are_channels)
+    # what is left of a map when a row or a column is summed up: readers pack bits along its channels
+    ranks = (2, 3, 4) if are_channels else (2, 4)
+    channels_last = last_channels(reader, rest, accumulate, "acc", padded=are_channels, ranks=ranks)
     return lambda index: channels_last(*index)
 
 
