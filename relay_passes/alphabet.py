@@ -196,7 +196,7 @@ class AlphabetAnalysis:
         if not real and tensors:
             return self._on_levels(call, tensors, [a for a in alphabets if isinstance(a, Steps)])
         if len(tensors) == 1 and real:
-            begun = self._begin(call, tensors[0], real[0])
+            begun = self._begin(var, call, tensors[0], real[0])
             if begun is not None:
                 return begun
         if op_name(call) == "relax.multiply" and len(tensors) == 2 and len(real) == 1:
@@ -338,11 +338,11 @@ class AlphabetAnalysis:
 
     # --- where cells begin ----------------------------------------------------------------------------------------
 
-    def _begin(self, call: relax.Call, data: relax.Expr, alphabet: Real) -> Alphabet | None:
+    def _begin(self, var: relax.Var, call: relax.Call, data: relax.Expr, alphabet: Real) -> Alphabet | None:
         """The cells of a comparison, a sign or a rounding of a real tensor; None for any other operator."""
         name = op_name(call)
         if name in _COMPARISONS:
-            return self._compare(call, data)
+            return self._compare(var, call, data)
         if name == "relax.sign":
             return self._sign(call, data, alphabet)
         if name in ("relax.round", "relax.floor", "relax.ceil"):
@@ -351,7 +351,7 @@ class AlphabetAnalysis:
             return self._bounded(call, data, alphabet)
         return None
 
-    def _compare(self, call: relax.Call, data: relax.Expr) -> Alphabet | None:
+    def _compare(self, var: relax.Var, call: relax.Call, data: relax.Expr) -> Alphabet | None:
         swapped = is_constant(call.args[0])
         constant = value_of(call.args[0] if swapped else call.args[1])
         if shape_of(data) != shape_of(call) or np.isnan(constant).any():
@@ -364,7 +364,9 @@ class AlphabetAnalysis:
             truth = [False, True, False, False] if name == "equal" else [True, False, True, True]
         else:
             cuts = [Cut(value, name in ("greater_equal", "less"))]
-            truth = [False, True, False] if name.startswith("greater") else [True, False, False]
+            behind = name.startswith("greater")
+            truth = [False, True, False] if behind else [True, False, False]
+            self._emitted.setdefault(("compare", data, cuts[0].key(), behind), var)  # it is there already
         return Steps(LineCells(self._emit, data, cuts), _levels(data, truth))
 
     def _sign(self, call: relax.Call, data: relax.Expr, alphabet: Real) -> Alphabet:

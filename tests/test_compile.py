@@ -13,7 +13,7 @@ import torch
 import tvm
 
 import tvm_bnn
-from tvm_bnn import compiler
+from tvm_bnn import compiler, explain
 from tvm_bnn.compile import SHIPPED, main
 from tvm_bnn.errors import InputError, TargetError, UnsupportedError
 from tvm_bnn.frontend.source import load_source
@@ -161,12 +161,14 @@ def test_sign_of_zero_exact_where_none_is_guessed(networks):
 
 def test_explain_rows(networks):
     rows = tvm_bnn.compile(networks.net()).explain()
-    assert [list(row) for row in rows] == [["path", "op", "shape", "decision", "reason", "rule", "macs"]] * 2
+    keys = ["path", "op", "shape", "decision", "reason", "rule", "macs", "advice", "planes", "epilogue"]
+    assert [list(row) for row in rows] == [keys] * 2
     stem, binary = rows
     assert (stem["path"], stem["op"], stem["decision"]) == ("stem", "conv2d", "float")
-    assert stem["reason"] == "its input is not binary: the input of the model is real-valued"
+    assert stem["reason"] and "sign(weight)" in stem["advice"]
     assert stem["shape"] == "1x3x16x16 x 8x3x3x3" and stem["macs"] == 256 * 8 * 27
-    assert (binary["path"], binary["decision"], binary["reason"]) == ("binary", "binary", "")
+    assert (binary["path"], binary["decision"], binary["reason"], binary["advice"]) == ("binary", "binary", "", "")
+    assert binary["planes"] == 1
     assert "conv2d" in stem["rule"] and "bconv2d" in binary["rule"]
 
 
@@ -206,7 +208,8 @@ def test_summary_rows_json_times_and_dumps(capsys):
     assert captured.err == ""
     lines = captured.out.splitlines()
     # the table: a line a layer, reason included
-    assert any("stem" in line and "float" in line and "the input of the model is real-valued" in line for line in lines)
+    (stem, _) = tvm_bnn.load("net.bnn").explain()
+    assert any(line.startswith("stem ") and stem["reason"] in line and stem["advice"] in line for line in lines)
     assert any(line.split()[0] == "ConvertBinary" for line in lines if line.strip())
     for phase in ("export", "import", "optimize", "lower", "schedule", "build", "link", "check"):
         assert any(line.split()[:1] == [phase] for line in lines), phase
@@ -216,6 +219,10 @@ def test_summary_rows_json_times_and_dumps(capsys):
     assert lines[-1] == "written to net.bnn"
 
     written = json.loads(Path("net.json").read_text())
+    assert written["version"] == explain.VERSION
+    described = (HERE.parent / "docs" / "explain.md").read_text()
+    for key in {*written, *written["layers"][0], *written["totals"], *written["check"], *written["target"]}:
+        assert f"`{key}`" in described, key
     assert written["layers"] == tvm_bnn.load("net.bnn").explain()
     totals = written["totals"]
     macs = [row["macs"] for row in written["layers"]]
@@ -249,7 +256,70 @@ def test_chosen_signs_are_named(capsys):
     assert main(["user_networks:BareSign", "--sign-zero", "minus"]) == 0
     out = capsys.readouterr().out
     assert "sign(0) is taken as -1 in " in out
+    assert "exact zeros there   0 of 2,048 elements on the example input\n" in out
     assert "note: the model was in training mode" in out
+
+
+def test_exact_zeros_are_counted_where_a_sign_was_chosen(networks, capsys):
+    model = networks.BareSign().eval()
+    with torch.no_grad():
+        model.stem.weight[:2] = 0
+        model.stem.bias[:2] = 0
+    torch.export.save(torch.export.export(model, (IMAGE,)), "zeros.pt2")
+    assert main(["zeros.pt2", "--json", "zeros.json"]) == 0
+    assert "exact zeros there   512 of 2,048 elements on the example input: model (512)" in capsys.readouterr().out
+    written = json.loads(Path("zeros.json").read_text())
+    assert written["guessed_signs"] == ["model"] and written["kept_zeros"] == written["zero_weights"] == []
+    assert written["check"]["exact_zeros"] == [{"path": "model", "elements": 2048, "zeros": 512}]
+
+
+def test_zeros_that_stay_are_named(networks, capsys):
+    model = networks.KeepsZeros().eval()
+    artifact = tvm_bnn.compile(model)
+    assert torch.equal(artifact(model.example_inputs()), model(model.example_inputs()))
+    assert main(["user_networks:KeepsZeros", "--json", "zeros.json"]) == 0
+    out = capsys.readouterr().out
+    assert "exact zeros are kept as a third level in first" in out and "exact zeros there" not in out
+    assert "weights that are exactly 0 stay 0 in second" in out
+    written = json.loads(Path("zeros.json").read_text())
+    assert (written["guessed_signs"], written["kept_zeros"], written["zero_weights"]) == ([], ["first"], ["second"])
+
+
+# --- a network that has to be binary -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        ("net", [], None),
+        ("net", ["--allow-float", "stem"], None),
+        ("net", ["--allow-float", "x", "st*", "--threads", "1"], None),
+        ("net", ["--allow-float", "x*"], "1 layer stayed float that had to be binary: stem (stem: "),
+        ("FloatMiddle", [], "1 layer stayed float that had to be binary: middle (middle: "),
+        ("FloatMiddle", ["--allow-float", "middle"], "1 layer stayed float that had to be binary: stem (stem: "),
+        ("FloatMiddle", ["--allow-float", "stem", "--allow-float", "mid*"], None),
+    ],
+)
+def test_required_binary(model, arguments, message, capfd):
+    options = [f"user_networks:{model}", "-o", "made.bnn", "--json", "made.json", "--require-binary", *arguments]
+    code = main(options)
+    errors = capfd.readouterr().err
+    if message is None:
+        assert (code, errors, sorted(os.listdir())) == (0, "", ["made.bnn", "made.json"])
+        return
+    assert code == 2 and os.listdir() == []
+    assert errors.startswith("error: ") and errors.count("\n") == 1 and message in errors, errors
+    assert "change the model, or allow more with --allow-float PATTERN" in errors
+
+
+def test_required_binary_as_keyword(networks):
+    assert tvm_bnn.compile(networks.net(), require_binary=True).explain()[0]["decision"] == "float"
+    with pytest.raises(UnsupportedError, match="had to be binary: stem .*allowed to be float: none"):
+        tvm_bnn.compile(networks.net(), require_binary=True, allow_float=[])
+    with pytest.raises(InputError, match="allow_float without require_binary"):
+        tvm_bnn.compile(networks.net(), allow_float=["stem"])
+    with pytest.raises(InputError, match=r"found allow_float='stem'; accepted is a list of patterns"):
+        tvm_bnn.compile(networks.net(), require_binary=True, allow_float="stem")
 
 
 def write_text(path="model.pt2"):
@@ -276,7 +346,6 @@ def write_state():
         (None, ["user_networks:net", "--input-shape", "1,4,8,8"], "to have 3 channels, but got 4"),
         (None, ["user_networks:net", "--threads", "0"], "a whole number from 1 up"),
         (None, ["user_networks:net", "--sign-zero", "maybe"], "invalid choice: 'maybe'"),
-        (None, ["user_networks:BareSign", "--sign-zero", "exact"], "cannot be compiled yet"),
         (None, ["user_networks:net", "-o", "none/x.bnn"], "there is no folder none"),
         (None, ["user_networks:net", "-o", "."], "it is a folder"),
         (None, ["user_networks:net", "--json", "none/x.json"], "there is no folder none"),

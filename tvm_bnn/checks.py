@@ -14,7 +14,7 @@ the same value. What passes introduce (accumulators, packed bits, hoisted signs)
 
 import operator
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +24,9 @@ import torch
 import tvm
 from torch import Tensor, fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
-from torch.utils import _pytree as pytree
 
 from tvm_bnn.frontend.importer import Imported
+from tvm_bnn.frontend.recorder import run_program, run_with_outputs
 from tvm_bnn.reference import evaluate
 from tvm_bnn.relay_passes.rewriter import bindings_of, dtype_of, shape_of
 from tvm_bnn.runtime import Artifact
@@ -232,9 +231,9 @@ def end_to_end(
     compiled = pytorch = Distance(0, 0, 0, 0)
     for inputs in batches:
         ours = _observed(optimized, inputs, bits)
-        theirs, outputs = _with_outputs(imported.exported, inputs, bits.values())
+        theirs, outputs = run_with_outputs(imported.exported, inputs, bits.values())
         with _without_onednn():
-            plain, plain_outputs = _with_outputs(imported.exported, inputs, bits.values())
+            plain, plain_outputs = run_with_outputs(imported.exported, inputs, bits.values())
         made = artifact(*(value.numpy() for value in inputs))
         compiled += _distance(ours, theirs, made if isinstance(made, tuple) else (made,), outputs)
         pytorch += _distance(plain, theirs, plain_outputs, outputs)
@@ -279,43 +278,3 @@ def _distance(
 
 def _predictions(output: np.ndarray) -> np.ndarray:
     return output.argmax(1) if np.issubdtype(output.dtype, np.floating) and output.ndim > 1 else output
-
-
-# --- PyTorch's own values ---------------------------------------------------------------------------------------
-
-
-class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps the values of some nodes."""
-
-    def __init__(self, module: fx.GraphModule, wanted: Collection[str]) -> None:
-        super().__init__(module)
-        self.wanted = wanted
-        self.kept: dict[str, np.ndarray] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.name in self.wanted and isinstance(value, Tensor):
-            self.kept[n.name] = value.detach().numpy().copy()
-        return value
-
-
-def run_program(program: ExportedProgram, inputs: Sequence[Tensor], wanted: Collection[str]) -> dict[str, np.ndarray]:
-    """Values of the wanted nodes of an exported program, computed by PyTorch."""
-    return _with_outputs(program, inputs, wanted)[0]
-
-
-def _with_outputs(
-    program: ExportedProgram, inputs: Sequence[Tensor], wanted: Collection[str]
-) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    recorder = _Recorder(program.graph_module, frozenset(wanted))
-    with torch.no_grad():
-        returned = recorder.run(*_arguments(program, inputs))
-    return recorder.kept, [value.numpy() for value in pytree.tree_leaves(returned)]
-
-
-def _arguments(program: ExportedProgram, inputs: Sequence[Tensor]) -> Iterator[Any]:
-    """What the graph takes: parameters, buffers and constants before the inputs."""
-    lookup: Callable[[str], Any] = {**program.constants, **program.state_dict}.__getitem__
-    given = iter(inputs)
-    for spec in program.graph_signature.input_specs:
-        yield next(given) if spec.kind is InputKind.USER_INPUT else lookup(str(spec.target))

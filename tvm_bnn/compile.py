@@ -47,11 +47,13 @@ def compile_model(
     name: str | None = None,
     progress: Progress | None = None,
     dump_ir: str | os.PathLike[str] | None = None,
+    require_binary: bool = False,
+    allow_float: Sequence[str] | None = None,
 ) -> Artifact:
-    """Compile a PyTorch model into an artifact.
+    """Compile a PyTorch or ONNX model into an artifact.
 
-    model : a torch.nn.Module (taken in eval mode), a torch.export.ExportedProgram, the path of a .pt2 file, or
-        "package.module:factory".
+    model : a torch.nn.Module (taken in eval mode), a torch.export.ExportedProgram, the path of a .pt2 or .onnx file,
+        or "package.module:factory".
     example_inputs : the arguments of one call, a tensor or a tuple of tensors; may be left out where the model knows
         them: an exported program, a model with a method example_inputs().
     target : "llvm" (this machine), "llvm -mcpu=cortex-a72", JSON, or a tag; see tvm_bnn.targets.
@@ -61,9 +63,12 @@ def compile_model(
     name : of the network, in its manifest.
     progress : shows the phases and keeps their times.
     dump_ir : a folder that receives the module after each stage and pass.
+    require_binary : raise UnsupportedError where a convolution or linear layer stays float, outside allow_float.
+    allow_float : patterns (as in file names) of the module paths of layers that may; by default the first and the last
+        convolution or linear layer.
 
-    Where the target runs here, the artifact is run on the example inputs, and its difference to PyTorch is in
-    manifest["check"].
+    Where the target runs here, the artifact is run on the example inputs, and its difference to PyTorch (to
+    onnxruntime, for an ONNX model) is in manifest["check"].
 
     Raises ModelError, InputError, TargetError, UnsupportedError or OutputError: all of them BnnError.
     """
@@ -79,6 +84,8 @@ def compile_model(
         name=name,
         progress=progress or Progress(quiet=True),
         stages=Stages(dump_ir),
+        binary_only=require_binary,
+        allow_float=allow_float,
     )
     for note in made.source.notes:
         warnings.warn(note, stacklevel=2)
@@ -97,6 +104,8 @@ def _compile(
     sign_zero: str = "plus",
     weights: str | os.PathLike[str] | None = None,
     name: str | None = None,
+    binary_only: bool = False,
+    allow_float: Sequence[str] | None = None,
 ) -> Compilation:
     from tvm_bnn.compiler import compile_source
     from tvm_bnn.frontend.source import load_source
@@ -104,10 +113,14 @@ def _compile(
 
     if sign_zero not in SIGN_ZERO:
         raise InputError(f"found sign_zero={sign_zero!r}; accepted are {', '.join(SIGN_ZERO)}")
+    if allow_float is not None and not binary_only:
+        raise InputError("found allow_float without require_binary; every layer may be float unless that is asked for")
+    if isinstance(allow_float, str):
+        raise InputError(f"found allow_float={allow_float!r}; accepted is a list of patterns: try [{allow_float!r}]")
     resolved = resolve(target, threads)
     with progress.phase("export"):
         source = load_source(model, example_inputs, weights, input_shape, name)
-    return compile_source(source, resolved, sign_zero, progress, stages)
+    return compile_source(source, resolved, sign_zero, progress, stages, binary_only, allow_float)
 
 
 class _CallableModule(types.ModuleType):
@@ -145,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name=None if options.model else SHIPPED_NAME,
             progress=progress,
             stages=stages,
+            binary_only=options.require_binary,
+            allow_float=options.allow_float,
         )
     output = Path(options.output or f"{made.source.name}-{made.target.name}{SUFFIX}")
     made.artifact.save(output)
@@ -189,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
         "model",
         nargs="?",
         metavar="MODEL",
-        help=".pt2 file, or package.module:factory (default: the example network that comes with the package)",
+        help=".pt2 or .onnx file, or package.module:factory (default: the network that comes with the package)",
     )
     parser.add_argument("--target", default="llvm", help='such as "llvm -mcpu=cortex-a72" (default: this machine)')
     parser.add_argument("-o", "--output", metavar="OUT", help=f"file to write (default: ./MODEL-TARGET{SUFFIX})")
@@ -201,7 +216,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sign-zero", choices=SIGN_ZERO, default="plus", help="what torch.sign(0) becomes (default: plus)"
     )
-    parser.add_argument("--explain", action="store_true", help="print a row per convolution, linear layer and matmul")
+    parser.add_argument(
+        "--require-binary", action="store_true", help="fail if a convolution or linear layer stays float"
+    )
+    parser.add_argument(
+        "--allow-float",
+        nargs="+",
+        action="extend",
+        metavar="PATTERN",
+        help="module paths that may stay float, such as 'head.*' (default: the first and the last layer)",
+    )
+    parser.add_argument("--explain", action="store_true", help="print a row per layer: what became of it, and why")
     parser.add_argument("--json", metavar="FILE", help="write these rows and the totals")
     parser.add_argument("--dump-ir", metavar="DIR", help="write the module after each stage and pass")
     parser.add_argument("--time-passes", action="store_true", help="print what each phase and pass took")

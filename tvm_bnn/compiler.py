@@ -3,7 +3,7 @@
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ import tvm_ffi
 from tvm_bnn import artifact, errors, explain, linker
 from tvm_bnn.console import Progress
 from tvm_bnn.errors import OutputError
+from tvm_bnn.exact_zeros import count_zeros
 from tvm_bnn.frontend.importer import Imported
 from tvm_bnn.frontend.naming import name_by_node
 from tvm_bnn.frontend.source import Source
 from tvm_bnn.lower import lower
 from tvm_bnn.relay_passes.convert_binary import Decisions
 from tvm_bnn.relay_passes.pipeline import optimize
+from tvm_bnn.requirement import require_binary
 from tvm_bnn.runtime import Artifact
 from tvm_bnn.schedules import schedule_module
 from tvm_bnn.stages import Stages
@@ -61,12 +63,15 @@ def compile_source(
     sign_zero: str = "plus",
     progress: Progress | None = None,
     stages: Stages | None = None,
+    binary_only: bool = False,
+    allow_float: Sequence[str] | None = None,
 ) -> Compilation:
     """Compile a source for a target.
 
     sign_zero : one of SIGN_ZERO.
+    binary_only : refuse a network with float layers outside allow_float; see `requirement`.
 
-    Raises UnsupportedError where the graph has something that there is no code for.
+    Raises UnsupportedError where the graph has something that there is no code for, or is not binary where it must be.
     """
     progress = progress or Progress(quiet=True)
     stages = stages or Stages()
@@ -77,6 +82,8 @@ def compile_source(
         stages.dump("import", imported.module)
     with progress.phase("optimize") as detail, stages.watched(detail):
         optimized, decisions = _optimized(imported.module, sign_zero)
+    if binary_only:
+        require_binary(decisions, allow_float)
     with progress.phase("lower") as detail, stages.watched(detail):
         lowered = lower(optimized, target)
         stages.dump("lower", lowered.module)
@@ -92,6 +99,7 @@ def compile_source(
     if target.native:
         with progress.phase("check"):
             made.manifest["check"] = compare(source, made)
+            made.manifest["check"]["exact_zeros"] = count_zeros(source, imported, decisions)
     return Compilation(made, source, target, imported, optimized, decisions)
 
 

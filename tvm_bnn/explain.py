@@ -1,7 +1,8 @@
-"""What became of every layer: the rows of ``--explain``, their totals, and both as text and JSON."""
+"""What became of every layer: the rows of ``--explain``, their totals, and both as text and JSON (docs/explain.md)."""
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.table import Table
 from tvm import relax
 
 from tvm_bnn.artifact import whole_file
-from tvm_bnn.relay_passes.convert_binary import Decisions, Layer
+from tvm_bnn.relay_passes.decisions import Decisions, Layer
 from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, path_of
 from tvm_bnn.schedules.apply import RULE_ATTR
 
@@ -19,7 +20,9 @@ Row = dict[str, Any]
 CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d", "conv2d_transpose"})
 #: The rule of what no schedule of ours serves.
 TVM_RULE = "tvm"
-_BINARY_OP = "bnn.bconv2d"
+_BINARY_OPS = ("bnn.bconv2d", "bnn.bmatmul")
+#: Of the rows and of --json. A key that changes its meaning or goes away raises it; new keys do not.
+VERSION = 1
 
 
 def rows(
@@ -29,10 +32,11 @@ def rows(
 
     kernel_of : value of the optimized module -> name of its kernel in the scheduled one.
 
-    A row has path (of the torch module), op, shape (of the operands), decision ("binary" or "float"), reason ("" for
-    a binary layer), rule (of its schedule; "tvm" where TVM compiles it, "" where nothing is left of it), and macs.
+    A row has path (of the torch module), op, shape (of the operands), decision ("binary" or "float"), reason and
+    advice ("" for a binary layer), rule (of its schedule; "tvm" where TVM compiles it, "" where nothing is left of
+    it), macs, planes (pairs of bit planes that are multiplied) and epilogue (how the bits behind it are made).
     """
-    kernels = _LayerKernels(optimized, kernel_of)
+    kernels = _LayerKernels(decisions, optimized, kernel_of)
     rules = _rules(scheduled)
     return [
         {
@@ -43,25 +47,38 @@ def rows(
             "reason": layer.reason,
             "rule": rules.get(kernel, TVM_RULE) if (kernel := kernels.of(layer)) else "",
             "macs": layer.macs,
+            "advice": layer.advice,
+            "planes": layer.planes,
+            "epilogue": layer.epilogue,
         }
         for layer in decisions.layers
     ]
 
 
 class _LayerKernels:
-    """The kernel of each layer. A converted layer's own value may be folded away; its bconv2d bears its path."""
+    """The kernel of each layer. A converted layer's own value may be folded away; its bconv2d bears its path.
 
-    def __init__(self, optimized: tvm.IRModule, kernel_of: Mapping[str, str]) -> None:
+    A layer of several planes has several bconv2d, and a shared module that is called n times has n times as many.
+    """
+
+    def __init__(self, decisions: Decisions, optimized: tvm.IRModule, kernel_of: Mapping[str, str]) -> None:
         self.kernel_of = kernel_of
+        self.calls = Counter(layer.path for layer in decisions.layers if layer.decision == "binary")
         self.binary: dict[str, list[str]] = {}
         for binding in bindings_of(optimized["main"]):
-            if isinstance(binding.value, relax.Call) and op_name(binding.value) == _BINARY_OP:
+            if isinstance(binding.value, relax.Call) and op_name(binding.value) in _BINARY_OPS:
                 self.binary.setdefault(path_of(binding.value), []).append(binding.var.name)
 
     def of(self, layer: Layer) -> str:
         """Name of the layer's kernel; to be asked once a layer, in order, since a shared module has several."""
         waiting = self.binary.get(layer.path, []) if layer.decision == "binary" else []
-        value = (waiting.pop(0) if len(waiting) > 1 else waiting[0]) if waiting else layer.value
+        if not waiting:
+            return self.kernel_of.get(layer.value, "")
+        taken = max(len(waiting) // self.calls[layer.path], 1)
+        self.calls[layer.path] = max(self.calls[layer.path] - 1, 1)
+        value = waiting[0]
+        # equal calls may have become one, which then serves the layers to come as well
+        del waiting[: min(taken, len(waiting) - 1)]
         return self.kernel_of.get(value, "")
 
 
@@ -95,8 +112,11 @@ def table(layers: Sequence[Row]) -> Table:
         shown.add_column(name, no_wrap=True)
     shown.add_column("MACs", justify="right", no_wrap=True)
     shown.add_column("reason", no_wrap=True)
+    shown.add_column("advice", no_wrap=True)
     for row in layers:
-        cells = [row["path"], row["op"], row["shape"], row["decision"], row["rule"], f"{row['macs']:,}", row["reason"]]
+        cells = [row["path"], row["op"], row["shape"], row["decision"], row["rule"], f"{row['macs']:,}"]
+        # artifacts of older versions have no advice
+        cells += [row["reason"], row.get("advice", "")]
         shown.add_row(*cells, style="" if row["decision"] == "binary" else "yellow")
     return shown
 

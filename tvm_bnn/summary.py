@@ -18,12 +18,15 @@ from tvm_bnn.stages import PassTime
 LISTED = 8
 #: Passes below this are left out of the list of times, in seconds.
 _NOTABLE = 0.001
+#: Columns of a screen that is wide enough for any table.
+_UNBOUNDED = 100_000
 
 
 def report(made: Compilation, output: Path, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """All that the summary tells, as plain data: the content of --json."""
+    """All that the summary tells, as plain data: the content of --json, described in docs/explain.md."""
     size = output.stat().st_size
     return {
+        "version": explain.VERSION,
         "model": made.source.name,
         "target": made.target.manifest(),
         "artifact": str(output),
@@ -32,7 +35,9 @@ def report(made: Compilation, output: Path, seconds: Mapping[str, float]) -> dic
             "artifact_bytes": size,
             "float32_weight_bytes": made.source.float_bytes,
         },
-        "sign_zero_chosen": list(made.decisions.guessed_signs),
+        "guessed_signs": list(made.decisions.guessed_signs),
+        "kept_zeros": list(made.decisions.kept_zeros),
+        "zero_weights": list(made.decisions.zero_weights),
         "check": made.artifact.manifest["check"],
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "layers": made.artifact.explain(),
@@ -47,7 +52,10 @@ def write_json(path: str | os.PathLike[str], made: Compilation, output: Path, se
 def print_rows(console: Console, made: Compilation) -> None:
     """The table of --explain: one line a layer, whatever the width of the screen."""
     shown = explain.table(made.artifact.explain())
-    console.print(shown, width=max(console.width, console.measure(shown).maximum), crop=False)
+    # rich never prints beyond its console's width
+    wide = Console(file=console.file, highlight=False, markup=False, width=_UNBOUNDED)
+    wide.width = max(console.width, wide.measure(shown).maximum)
+    wide.print(shown, crop=False)
 
 
 def print_passes(console: Console, seconds: Mapping[str, float], times: Sequence[PassTime]) -> None:
@@ -86,10 +94,7 @@ def _lines(content: Mapping[str, Any], sign_zero: str) -> Iterable[str]:
     yield from _float_layers([row for row in content["layers"] if row["decision"] == "float"])
     if not totals["convolutions_binary"] + totals["products_binary"]:
         yield "warning: nothing in this network is binary; the reasons above say what stands in the way"
-    chosen = content["sign_zero_chosen"]
-    if chosen:
-        level = "+1" if sign_zero == "plus" else "-1"
-        yield f"sign(0) is taken as {level} in {_listed(chosen)} (torch.sign gives 0; see --sign-zero)"
+    yield from _zeros(content, sign_zero)
     file, floats = totals["artifact_bytes"], totals["float32_weight_bytes"]
     ratio = f", {floats / file:.1f} times smaller" if floats > file else ""
     yield f"file               {_size(file)}; the weights in float32 are {_size(floats)}{ratio}"
@@ -98,9 +103,28 @@ def _lines(content: Mapping[str, Any], sign_zero: str) -> Iterable[str]:
     yield f"time               {sum(content['seconds'].values()):.1f} s ({phases})"
 
 
+def _zeros(content: Mapping[str, Any], sign_zero: str) -> Iterable[str]:
+    """What became of exact zeros, which have no sign."""
+    guessed = content["guessed_signs"]
+    if guessed:
+        level = "+1" if sign_zero == "plus" else "-1"
+        yield f"sign(0) is taken as {level} in {_listed(guessed)} (torch.sign gives 0; see --sign-zero)"
+        counted = content["check"].get("exact_zeros", [])
+        if counted:
+            zeros, elements = (sum(record[key] for record in counted) for key in ("zeros", "elements"))
+            places = [f"{record['path']} ({record['zeros']:,})" for record in counted if record["zeros"]]
+            where = f": {_listed(places)}" if places else ""
+            yield f"exact zeros there   {zeros:,} of {elements:,} elements on the example input{where}"
+    if content["kept_zeros"]:
+        yield f"exact zeros are kept as a third level in {_listed(content['kept_zeros'])}"
+    if content["zero_weights"]:
+        yield f"weights that are exactly 0 stay 0 in {_listed(content['zero_weights'])}"
+
+
 def _float_layers(layers: Sequence[explain.Row]) -> Iterable[str]:
     for row in layers[:LISTED]:
-        yield f"float: {row['path']} ({row['op']}): {row['reason']}"
+        advice = f"; {row['advice']}" if row["advice"] else ""
+        yield f"float: {row['path']} ({row['op']}): {row['reason']}{advice}"
     if len(layers) > LISTED:
         yield f"float: {len(layers) - LISTED} more; --explain lists them"
 

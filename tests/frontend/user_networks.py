@@ -53,6 +53,48 @@ class BareSign(Net):
         return F.conv2d(torch.sign(self.stem(image)), torch.sign(self.binary.weight))
 
 
+class FloatMiddle(Net):
+    """A float convolution between binary ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middle = nn.Conv2d(8, 8, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.binary(self.middle(self.binary(self.stem(image))))
+
+
+class Rectified(nn.Module):
+    """The sign of what relu leaves: 0 as often as 1."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.sign(F.relu(image))
+
+
+class Ternary(nn.Conv2d):
+    """Weights that are +1, -1 or 0."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return F.conv2d(image, torch.round(self.weight.clamp(-1, 1)))
+
+
+class KeepsZeros(nn.Module):
+    """Exact zeros in activations and in weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.first = Rectified()
+        self.second = Ternary(6, 4, 3, bias=False)
+        nn.init.normal_(self.second.weight)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.second(self.first(image))
+
+    def example_inputs(self) -> Tensor:
+        return torch.randn(1, 6, 8, 8, generator=torch.Generator().manual_seed(5))
+
+
 class SharedLayer(Net):
     """One binary layer that is called at two sizes."""
 

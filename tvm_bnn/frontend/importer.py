@@ -1,11 +1,12 @@
 """torch.export -> Relax: TVM's importer, with its errors corrected and every call marked with its layer.
 
-Two things are added to TVM's importer:
+Three things are added to TVM's importer:
 
 * each emitted call carries a span whose source name is the path of the torch module it came from, so that every
   later stage can name the layer;
 * nearest-neighbour upsampling follows PyTorch's rule ``source = floor(target * scale)``. TVM's importer asks for
-  half-pixel centres and rounding, which agrees only at integer scales.
+  half-pixel centres and rounding, which agrees only at integer scales;
+* operands of different types are brought to one type by PyTorch's rules (`promotion`).
 """
 
 import logging
@@ -19,6 +20,7 @@ from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from tvm_bnn.errors import ModelError, UnsupportedError
+from tvm_bnn.frontend import promotion
 from tvm_bnn.frontend.span_builder import SpanBuilder
 
 logger = logging.getLogger(__name__)
@@ -80,7 +82,11 @@ class _Importer(ExportedProgramImporter):
         def with_span(node: fx.Node, *extra):
             path = module_path(node)
             self.block_builder.enter(path)
+            own: dict[fx.Node, relax.Expr] = {}
             try:
+                cast = promotion.casts(node, self.env, self.block_builder.emit)
+                own = {operand: self.env[operand] for operand in cast}
+                self.env.update(cast)
                 return convert(node, *extra)
             except (AssertionError, NotImplementedError, ValueError, TypeError, LookupError, RuntimeError) as error:
                 reason = str(error).strip().splitlines()
@@ -89,6 +95,7 @@ class _Importer(ExportedProgramImporter):
                     f"({reason[-1] if reason else type(error).__name__}); replace it by supported operators"
                 ) from error
             finally:
+                self.env.update(own)
                 self.block_builder.leave()
 
         return with_span

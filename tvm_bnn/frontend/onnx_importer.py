@@ -28,8 +28,10 @@ _CONTROL_FLOW = ("If", "Loop", "Scan")
 _WINDOWS = ("Conv", "MaxPool", "AveragePool")
 
 
-def import_onnx(model: onnx.ModelProto) -> Imported:
+def import_onnx(model: onnx.ModelProto) -> tuple[Imported, dict[str, str]]:
     """Translate a model of static shapes and operators that `check_operators` accepts; weights become constants.
+
+    Returns the module, and the ONNX names of the values that it calls by names that are fit for Relax.
 
     Raises UnsupportedError where a form of an operator has no translation; the message names it and its node.
     """
@@ -39,7 +41,9 @@ def import_onnx(model: onnx.ModelProto) -> Imported:
         warnings.simplefilter("ignore")
         module = importer.from_onnx(model.graph, _opset(model))
     _check_graph(module)
-    return Imported(module, None, _node_of(importer))
+    values = _values(importer)
+    node_of = {variable: plain for variable, plain, _ in values}
+    return Imported(module, None, node_of), {plain: name for _, plain, name in values}
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -118,9 +122,9 @@ def _place(value: relax.Expr) -> str:
     return value.span.source_name.name if isinstance(value.span, tvm.ir.Span) else "the model"
 
 
-def _node_of(importer: Any) -> dict[str, str]:
-    """Relax variable -> name of the ONNX value, made fit for Relax and unique."""
-    found: dict[str, str] = {}
+def _values(importer: _Importer) -> list[tuple[str, str, str]]:
+    """(Relax variable, a name for it that is fit for Relax and unique, name of the ONNX value)."""
+    found: dict[str, tuple[str, str, str]] = {}
     taken: set[str] = set()
     for name, value in importer._nodes.items():
         if isinstance(value, relax.Var) and value.name not in found:
@@ -129,5 +133,5 @@ def _node_of(importer: Any) -> dict[str, str]:
             while plain in taken:
                 plain += "_"
             taken.add(plain)
-            found[value.name] = plain
-    return found
+            found[value.name] = (value.name, plain, name)
+    return list(found.values())

@@ -4,10 +4,10 @@ What the model itself computes is asked of onnxruntime where that is installed, 
 graph as imported (which then checks the compiler, but not the import).
 """
 
+import importlib
 import importlib.util
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,31 @@ class OnnxSource(Source):
 
     proto : with static shapes, standard operators and the weights inside.
     translated : to Relax.
+    value_names : name in ``translated.node_of`` -> name of the ONNX value.
     """
 
     proto: onnx.ModelProto
     translated: Imported
+    value_names: dict[str, str]
 
     def imported(self) -> Imported:
         """TVM's importer with our corrections."""
         return self.translated
+
+    def values(self, imported: Imported, nodes: Collection[str]) -> dict[str, np.ndarray]:
+        """Computed by onnxruntime, or by the reference evaluator."""
+        wanted = [node for node in nodes if node in self.value_names]
+        if _has_onnxruntime():
+            names = [self.value_names[node] for node in wanted]
+            return dict(zip(wanted, _run_onnxruntime(self.proto, self.inputs, names), strict=True))
+        found: dict[str, np.ndarray] = {}
+
+        def observe(variable: str, value: Any) -> None:
+            if imported.node_of.get(variable) in wanted:
+                found[imported.node_of[variable]] = np.asarray(value)
+
+        evaluate(imported.module, [value.numpy() for value in self.inputs], observe=observe)
+        return found
 
     @property
     def float_bytes(self) -> int:
@@ -86,11 +103,12 @@ def load_onnx(
     check_static(proto, name)
     inputs = given if given is not None else _example_inputs(proto)
     _check_dtypes(proto, inputs, name)
-    translated = import_onnx(proto)
+    translated, value_names = import_onnx(proto)
     expected, oracle = _run(proto, translated, inputs, name)
     return OnnxSource(
         proto=proto,
         translated=translated,
+        value_names=value_names,
         name=name,
         input_names=tuple(value.name for value in graph_inputs(proto)),
         inputs=inputs,
@@ -124,26 +142,40 @@ def _run(
     proto: onnx.ModelProto, translated: Imported, inputs: Sequence[Tensor], name: str
 ) -> tuple[tuple[Tensor, ...], str]:
     """What the model gives for its inputs, and what has computed it."""
-    arrays = {value.name: tensor.numpy() for value, tensor in zip(graph_inputs(proto), inputs, strict=True)}
-    if importlib.util.find_spec("onnxruntime") is None:
-        results = evaluate(translated.module, list(arrays.values()))
-        return tuple(torch.from_numpy(np.array(value)) for value in results), "the reference evaluator"
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+    if _has_onnxruntime():
+        try:
+            results = _run_onnxruntime(proto, inputs, None)
+        except (_errors().Fail, _errors().InvalidArgument, _errors().NotImplemented, *RAISED_BY_USERS) as error:
+            raise ModelError(f"{name} does not run in onnxruntime: {first_line(error)}; export it again") from error
+        oracle = f"onnxruntime {importlib.import_module('onnxruntime').__version__}"
+    else:
+        results = list(evaluate(translated.module, [value.numpy() for value in inputs]))
+        oracle = "the reference evaluator"
+    return tuple(torch.from_numpy(np.array(value)) for value in results), oracle
 
+
+def _has_onnxruntime() -> bool:
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
+def _errors() -> Any:
+    return importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+
+
+def _run_onnxruntime(
+    proto: onnx.ModelProto, inputs: Sequence[Tensor], wanted: Sequence[str] | None
+) -> list[np.ndarray]:
+    """The results, or the wanted values inside, as onnxruntime computes the model as written."""
+    import onnxruntime
+
+    if wanted is not None:
+        inner = onnx.ModelProto()
+        inner.CopyFrom(proto)
+        inner.graph.output.extend(onnx.ValueInfoProto(name=value) for value in wanted)
+        proto = inner
     options = onnxruntime.SessionOptions()
-    # the model as written, operator by operator
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            session = onnxruntime.InferenceSession(
-                proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-            results = session.run(None, arrays)
-    except (errors.Fail, errors.InvalidArgument, errors.NotImplemented, *RAISED_BY_USERS) as error:
-        raise ModelError(
-            f"{name} does not run in onnxruntime {onnxruntime.__version__}: {first_line(error)}; export it again"
-        ) from error
-    return tuple(torch.from_numpy(np.array(value)) for value in results), f"onnxruntime {onnxruntime.__version__}"
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    arrays = {value.name: tensor.numpy() for value, tensor in zip(graph_inputs(proto), inputs, strict=True)}
+    return session.run(wanted, arrays)

@@ -5,7 +5,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,7 @@ from tvm_bnn.frontend.checkpoint import ACCEPTED, load_weights, open_program
 from tvm_bnn.frontend.exporting import evaluating, export, run_once
 from tvm_bnn.frontend.factory import call_factory, is_factory
 from tvm_bnn.frontend.importer import Imported, import_program
+from tvm_bnn.frontend.recorder import run_program
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
 Shape = tuple[int, ...]
@@ -65,6 +66,10 @@ class Source(abc.ABC):
     def imported(self) -> Imported:
         """The model in Relax; raises UnsupportedError or ModelError where it cannot be translated."""
 
+    @abc.abstractmethod
+    def values(self, imported: Imported, nodes: Collection[str]) -> dict[str, np.ndarray]:
+        """The model's own values on the example inputs, by the names in ``imported.node_of``."""
+
     @property
     @abc.abstractmethod
     def float_bytes(self) -> int:
@@ -90,6 +95,10 @@ class ProgramSource(Source):
         imported = import_program(self.program)
         check_stateless(imported.exported, self.name)
         return imported
+
+    def values(self, imported: Imported, nodes: Collection[str]) -> dict[str, np.ndarray]:
+        """Computed by PyTorch."""
+        return run_program(imported.exported, self.inputs, nodes)
 
     @property
     def float_bytes(self) -> int:
