@@ -30,6 +30,7 @@ FUNCTIONS = {
     "squeeze": lambda x: x[:, :1].squeeze(1).unsqueeze(-1),
     "flatten": lambda x: x.flatten(1),
     "pad": lambda x: F.pad(x, (1, 2, 3, 4), value=1.0),
+    "pad, negative widths": lambda x: F.pad(x, (-1, 2, 0, -1), value=1.0),
     "pad_reflect": lambda x: F.pad(x, (1, 2, 3, 2), mode="reflect"),
     "pad_replicate": lambda x: F.pad(x, (1, 2, 3, 2), mode="replicate"),
     "like": lambda x: torch.zeros_like(x) + torch.ones_like(x) + torch.full_like(x, 3),

@@ -121,12 +121,17 @@ def flip(call: relax.Call, args: Args) -> np.ndarray:
 
 
 def pad(call: relax.Call, args: Args) -> np.ndarray:
-    """relax.nn.pad: (before, after) for each axis in turn; constant, reflect, replicate or circular."""
+    """relax.nn.pad: (before, after) for each axis in turn; constant, reflect, replicate or circular.
+
+    A negative width of constant padding crops.
+    """
     widths = ints(call.attrs.pad_width)
     borders = list(zip(widths[::2], widths[1::2]))
     mode = str(call.attrs.pad_mode)
     if mode == "constant":
-        return np.pad(args[0], borders, constant_values=args[0].dtype.type(float(call.attrs.pad_value)))
+        inner = args[0][tuple(slice(max(-b, 0), min(a, 0) or None) for b, a in borders)]
+        outer = [(max(b, 0), max(a, 0)) for b, a in borders]
+        return np.pad(inner, outer, constant_values=inner.dtype.type(float(call.attrs.pad_value)))
     modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     if mode not in modes:
         raise UnsupportedError(
