@@ -64,11 +64,11 @@ class FloatMiddle(Net):
         return self.binary(self.middle(self.binary(self.stem(image))))
 
 
-class Rectified(nn.Module):
-    """The sign of what relu leaves: 0 as often as 1."""
+class Masked(nn.Module):
+    """The sign of what a threshold leaves: mostly exact zeros."""
 
     def forward(self, image: Tensor) -> Tensor:
-        return torch.sign(F.relu(image))
+        return torch.sign(F.hardshrink(image))
 
 
 class Ternary(nn.Conv2d):
@@ -84,7 +84,7 @@ class KeepsZeros(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(4)
-        self.first = Rectified()
+        self.first = Masked()
         self.second = Ternary(6, 4, 3, bias=False)
         nn.init.normal_(self.second.weight)
 
