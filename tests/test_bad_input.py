@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def user(*command, **options):
     Path("tmp").mkdir(exist_ok=True)
     path = os.pathsep.join(str(entry) for entry in (HERE / "frontend", os.environ.get("PYTHONPATH")) if entry)
     environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(Path("tmp").resolve())}
+    # PyTorch makes a folder for a cache of its own, which is no concern of these tests
+    environment["TORCHINDUCTOR_CACHE_DIR"] = tempfile.gettempdir()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([str(item) for item in command], text=True, env=environment, **pipes, **options)
 
