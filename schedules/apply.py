@@ -36,5 +36,3 @@ def schedule_module(module: tvm.IRModule, family_of: dict[str, str], target) -> 
         var = module.get_global_var(name)
         scheduled.update_func(var, schedule_function(module[var], family, target))
     return scheduled
-
-

@@ -69,16 +69,20 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     stages = Stages.of(sch)
     acc = sch.get_sblock("acc")
     binary = str(sch.get(acc).writes[0].source.dtype) == "uint32"
-    n, y, x, o, ky, kx, kc = sch.get_loops(acc)
+    n, y, x, o, *taps = sch.get_loops(acc)
     filters, width = extent(sch, o), extent(sch, x)
     lanes = min(target.lanes32, filters)
     if tile is None:
         tile = choose_tile(width, filters, target, stages.packs, binary)
     xo, xi = sch.split(x, [None, tile.pixels])
     oo, om, ov = sch.split(o, [None, tile.vectors, lanes])
-    # One loop over the contiguous (kx, channel) run: LLVM would unroll a short channel loop and spill accumulators.
-    run = sch.fuse(kx, kc)
-    sch.reorder(n, oo, y, xo, ky, run, xi, om, ov)
+    counted = None
+    if stages.has("counts"):
+        (first,) = taps
+        sch.reorder(n, oo, y, xo, first, xi, om, ov)
+        counted = _count_bytes(sch, first, tile, lanes)
+    else:
+        first = _tap_loops(sch, taps, [n, oo, y, xo], [xi, om, ov])
     rows = sch.fuse(n, oo, y)
     sch.parallel(rows)
     if stages.has("filters"):  # the weights are another kernel's bits: put in order once
@@ -89,7 +93,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
         _copy_rows(sch, rows, target)
     if stages.packs and filters < WORD:  # fewer accumulators than bits in a word: words are put together apart
         place_readers(sch, stages.values, None, target)
-        sch.decompose_reduction(acc, ky)
+        sch.decompose_reduction(acc, first)
         return f"{'bconv2d' if binary else 'conv2d'}-{target.isa}-thin"
     for name in stages.values:
         value = sch.get_sblock(name)
@@ -102,8 +106,33 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     sch.unroll(om)
     sch.vectorize(ov)
     sch.set_scope(acc, 0, "local")
-    sch.decompose_reduction(acc, ky)
+    sch.decompose_reduction(acc, first)
+    if counted is not None:
+        sch.decompose_reduction(*counted)
     return f"{'bconv2d' if binary else 'conv2d'}-{target.isa}-{tile.pixels}x{tile.vectors}"
+
+
+def _tap_loops(sch: Schedule, taps: list, outer: list, inner: list):
+    """Order the loops of a tile: outer, kernel rows, one run, inner; returns the loop over kernel rows."""
+    ky, kx, kc = taps
+    # One loop over the contiguous (kx, channel) run: LLVM would unroll a short channel loop and spill accumulators.
+    run = sch.fuse(kx, kc)
+    sch.reorder(*outer, ky, run, *inner)
+    return ky
+
+
+def _count_bytes(sch: Schedule, block_loop, tile: ConvTile, lanes: int):
+    """Place the byte counters of a tile under the loop over blocks of words; returns them and their first tap loop."""
+    counts = sch.get_sblock("counts")
+    sch.compute_at(counts, block_loop, preserve_unit_loops=True)
+    n, y, x, o, r, ky, kx, kc = inner_loops(sch, counts, block_loop)
+    om, ov = sch.split(o, [tile.vectors, lanes])
+    first = _tap_loops(sch, [ky, kx, kc], [n, y, r], [x, om, ov])
+    sch.unroll(x)
+    sch.unroll(om)
+    sch.vectorize(ov)
+    sch.set_scope(counts, 0, "local")
+    return counts, first
 
 
 def _copy_rows(sch: Schedule, rows, target) -> None:

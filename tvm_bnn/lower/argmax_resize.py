@@ -102,9 +102,7 @@ def _kernel(
                         dtype,
                         T.call_llvm_pure_intrin(
                             count_zeros,
-                            T.reinterpret(
-                                word, T.Cast(flags, key[T.ramp(0, 1, lanes)] == T.broadcast(peak[0], lanes))
-                            ),
+                            T.reinterpret(word, T.Cast(flags, key[T.ramp(0, 1, lanes)] == T.broadcast(peak[0], lanes))),
                             T.Cast("uint1", T.bool(False)),
                             dtype=word,
                         ),

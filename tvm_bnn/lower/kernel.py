@@ -137,5 +137,3 @@ def stored_index(index: tuple, rank: int, layout: Layout) -> tuple:
     if layout is Layout.PLAIN or rank not in (2, 4):
         return tuple(index)
     return (index[0], *index[2:], index[1])
-
-

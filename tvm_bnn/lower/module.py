@@ -164,5 +164,3 @@ class _Lowering:
 def lower(module: tvm.IRModule, target) -> Lowered:
     """Lower ``main`` to kernels for a target."""
     return _Lowering(module, target).run()
-
-

@@ -157,4 +157,3 @@ def immediate(value, dtype: str) -> Scalar:
     if dtype == "bool":
         return tirx.const(bool(value), "bool")
     return tirx.const(float(value) if dtype.startswith("float") else int(value), dtype)
-

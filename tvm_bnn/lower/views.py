@@ -119,9 +119,7 @@ def _tile(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
 
 def _flip(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     axis = int(call.attrs.axis) % len(index)
-    return reader.element(
-        call.args[0], (*index[:axis], shape_of(call)[axis] - 1 - index[axis], *index[axis + 1 :])
-    )
+    return reader.element(call.args[0], (*index[:axis], shape_of(call)[axis] - 1 - index[axis], *index[axis + 1 :]))
 
 
 def nearest_source(call: relax.Call, axis: int, index):

@@ -21,6 +21,7 @@ from tvm import relax, te, tirx
 
 from tvm_bnn import ops
 from tvm_bnn.lower.anchors import Anchor
+from tvm_bnn.lower.bit_counts import counts_bytes, different_bits
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import word
@@ -85,9 +86,19 @@ def window_sums(
     return reader.compute((batch, height, width, padded_channels(filters)), accumulate, "acc")
 
 
-def different_bits(a, b):
-    """How many bits of two words differ."""
-    return tirx.popcount(a ^ b)
+def bit_sums(
+    reader: Reader,
+    shape: tuple[int, int, int, int],
+    taps: tuple[int, int, int],
+    read: Callable,
+    weights: Callable,
+    target,
+    groups: int = 1,
+):
+    """Stage ``acc`` of how many bits differ, counted as suits the target; arguments as of window_sums."""
+    if counts_bytes(target, shape[1]):
+        return different_bits(reader, shape, taps, read, weights, groups)
+    return window_sums(reader, shape, taps, read, weights, lambda a, b: tirx.popcount(a ^ b), groups)
 
 
 def _constant_weights(reader: Reader, weight: np.ndarray, lanes: int) -> Callable:
@@ -155,13 +166,13 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     else:
         source = padded
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
-    acc = window_sums(
+    acc = bit_sums(
         reader,
         (batch, filters, *out),
         (kernel[0], kernel[1], group_words),
         lambda n, y, x, ky, kx, group, c: source(n, y * sy + ky * dy, x * sx + kx * dx, group * group_words + c),
         _constant_weights(reader, pack_words(weight.transpose(0, 2, 3, 1)), target.lanes32),
-        different_bits,
+        target,
         groups,
     )
     base = _base(reader, weight, geometry, (height, width), out)

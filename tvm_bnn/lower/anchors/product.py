@@ -3,7 +3,7 @@
 from tvm import relax, te, tirx
 
 from tvm_bnn.lower.anchors import Anchor
-from tvm_bnn.lower.anchors.convolution import different_bits, window_sums
+from tvm_bnn.lower.anchors.convolution import bit_sums
 from tvm_bnn.lower.anchors.reduction import last_channels
 from tvm_bnn.lower.index import broadcast_index
 from tvm_bnn.lower.layout import padded_channels, words
@@ -45,13 +45,13 @@ def bmatmul(reader: Reader, call: relax.Call, target) -> Anchor:
 
     blocks = padded_channels(columns) // lanes
     filters = reader.compute((batch, blocks, words(length), lanes), column_words, "filters")
-    acc = window_sums(
+    acc = bit_sums(
         reader,
         (batch, columns, 1, rows),
         (1, 1, words(length)),
         lambda n, y, x, ky, kx, group, k: word(reader, left, (n, y, x), k),
         lambda n, o, ky, kx, k: filters(n, o // lanes, k, o % lanes),
-        different_bits,
+        target,
     )
 
     def element(index):
