@@ -22,6 +22,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 from tvm_bnn.errors import ModelError, UnsupportedError
 from tvm_bnn.frontend import promotion
 from tvm_bnn.frontend.span_builder import SpanBuilder
+from tvm_bnn.frontend.torch_converters import CONVERTERS, EXTENDED, Converter
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +66,14 @@ class _Importer(ExportedProgramImporter):
 
     def __init__(self) -> None:
         super().__init__()
+        extended = {name: extend(self.convert_map[name]) for name, extend in EXTENDED.items()}
+        own = {name: self._own(convert) for name, convert in {**CONVERTERS, **extended}.items()}
         self.convert_map: dict[str, Callable] = {
-            name: self._marked(convert) for name, convert in self.convert_map.items()
+            name: self._marked(convert) for name, convert in {**self.convert_map, **own}.items()
         }
+
+    def _own(self, convert: Converter) -> Callable:
+        return lambda node: convert(self.block_builder, self.env, node)
 
     @property
     def block_builder(self) -> SpanBuilder:
@@ -156,6 +162,11 @@ def import_program(program: torch.export.ExportedProgram) -> Imported:
     for node in program.graph.nodes:
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and any(not isinstance(extent, int) for extent in value.shape):
+            if any(str(extent).startswith("u") for extent in value.shape):
+                raise ModelError(
+                    f"{module_path(node) or 'the model'}: how many elements {node.name} has depends on the data, as "
+                    "where elements are taken by a mask; static shapes are accepted: write torch.where(mask, a, b)"
+                )
             raise ModelError(
                 f"{node.name} has the dynamic shape {tuple(value.shape)}; static shapes are accepted: "
                 "export without dynamic_shapes, once per input size"
