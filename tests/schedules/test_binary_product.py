@@ -148,5 +148,34 @@ def of_other_comparisons(case):
 CASES["less or equal"] = of_other_comparisons
 
 
+def logic(kind, channels=33):
+    """A case: logic on bits, read by a convolution, as a result, and by max-pooling."""
+
+    def build(case):
+        a, b = case.bits(2, channels, 6, 7), case.bits(2, channels, 6, 7)
+        bits = case.emit(relax.op.logical_not(a) if kind == "not" else getattr(relax.op, f"logical_{kind}")(a, b))
+        pooled = case.emit(relax.op.nn.max_pool2d(bits, (3, 2), strides=(2, 1), padding=(1, 1)))
+        convolved = case.emit(ops.bconv2d(bits, case.signs(32, channels, 3, 3), ops.BConv2DAttrs()))
+        after = case.emit(ops.bconv2d(pooled, case.signs(8, channels, 1, 1), ops.BConv2DAttrs()))
+        return relax.Tuple([convolved, after, bits, case.emit(relax.op.logical_not(pooled))])
+
+    return build
+
+
+for kind in ("and", "or", "xor", "not"):
+    for channels in (3, 33, 64):
+        CASES[f"logical {kind}, {channels} channels"] = logic(kind, channels)
+
+
+def masked(case):
+    """A mask a channel, as bits, on every pixel's bits."""
+    mask = case.positive(case.argument(2, 40, 1, 1))
+    bits = case.emit(relax.op.logical_and(case.bits(2, 40, 5, 6), mask))
+    return case.emit(ops.bconv2d(bits, case.signs(32, 40, 3, 3), ops.BConv2DAttrs()))
+
+
+CASES["a mask a channel"] = masked
+
+
 def test_equals_the_reference(grid, case, target, target_of):
     grid.check(case, target_of(target))

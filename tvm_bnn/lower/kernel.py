@@ -4,7 +4,7 @@
 stage      holds
 =========  ==================================================================================
 (anchor)   ``pad``, ``acc`` and the like, see ``anchors``
-``out_i``  an output that other kernels read as numbers
+``out_i``  an output that other kernels read as numbers, or bits that come as whole words
 ``cond_i`` a predicate per element, False behind the last channel
 ``mask_i`` the predicates of M neighbouring channels as an integer (M lanes make one compare mask)
 ``bits_i`` an output of packed bits, put together from masks
@@ -19,6 +19,7 @@ from tvm import relax, te, tirx
 from tvm_bnn.lower.anchors import Anchor, builder_of
 from tvm_bnn.lower.layout import WORD, Layout, stored_dtype, stored_shape
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.words import has_words, word
 from tvm_bnn.relay_passes.partition import Partition, Region
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of
 
@@ -62,6 +63,8 @@ class KernelBuilder:
             assert build is not None, op_name(call)
             anchor: Anchor = build(reader, call, self.target)
             reader.stages[region.anchor] = anchor.element
+            if anchor.word is not None:
+                reader.word_stages[region.anchor] = anchor.word
             family, name = anchor.family, op_name(call).split(".")[-1]
         outputs = [(var, self.layout_of[var]) for var in region.outputs]
         return self._assemble(reader, outputs, family, name)
@@ -97,6 +100,12 @@ class KernelBuilder:
 
     def _bits(self, reader: Reader, var: relax.Var, number: int) -> te.Tensor:
         shape = shape_of(var)
+        if has_words(reader, var):
+            return reader.compute(
+                stored_shape(shape, Layout.BITS),
+                lambda *stored: word(reader, var, stored[:-1], stored[-1]),
+                f"out_{number}",
+            )
         channels, lanes = shape[1], mask_lanes(self.target)
         per_word = WORD // lanes
         *pixel, count = stored_shape(shape, Layout.BITS)
@@ -115,14 +124,14 @@ class KernelBuilder:
 
         mask = te.compute((*pixel, count * per_word), gather, name=f"mask_{number}")
 
-        def word(*stored):
+        def put_together(*stored):
             value = mask(*stored[:-1], stored[-1] * per_word)
             for part in range(1, per_word):
                 shift = tirx.const(part * lanes, "uint32")
                 value = value | (mask(*stored[:-1], stored[-1] * per_word + part) << shift)
             return value
 
-        return te.compute((*pixel, count), word, name=f"bits_{number}")
+        return te.compute((*pixel, count), put_together, name=f"bits_{number}")
 
 
 def logical_index(stored: tuple, rank: int, layout: Layout) -> tuple:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import tvm
 import tvm_ffi
-from tvm import relax, tirx
+from tvm import relax
 
 from tvm_bnn.lower.anchors import builder_of
 from tvm_bnn.lower.argmax_resize import argmax_of_resize
 from tvm_bnn.lower.kernel import Kernel, KernelBuilder
 from tvm_bnn.lower.layout import Layout, choose_layout, stored_dtype, stored_shape
 from tvm_bnn.lower.reader import Reader
-from tvm_bnn.lower.words import word
+from tvm_bnn.lower.words import has_words
 from tvm_bnn.relay_passes.partition import Partition, Region, partition
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of
 
@@ -101,8 +101,7 @@ class _Lowering:
         self.layout_of[anchor] = Layout.PLAIN
 
     def _make_words_readable(self, data: relax.Expr) -> None:
-        index = tuple(tirx.Var(name, "int32") for name in ("n", "y", "x"))
-        if word(Reader(self.partition, self.layout_of, None), data, index, tirx.Var("w", "int32")) is None:
+        if not has_words(Reader(self.partition, self.layout_of, None), data):
             self._store(data, Layout.BITS)
 
     def _store(self, var: relax.Var, layout: Layout) -> None:

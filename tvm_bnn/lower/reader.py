@@ -32,6 +32,7 @@ class Reader:
     region : the region that the kernel computes (its members are expressions, not loads).
     inputs, arguments : placeholders, and what to pass for them (Relax variables or numpy arrays), in one order.
     stages : values of the region that are tensors inside the kernel, with a function from index to element.
+    word_stages : those of them that are words of bits, with a function from (pixel, position) to word.
     """
 
     def __init__(self, partition: Partition, layout_of: dict[relax.Var, Layout], region: Region | None) -> None:
@@ -41,6 +42,7 @@ class Reader:
         self.inputs: list[te.Tensor] = []
         self.arguments: list[relax.Var | np.ndarray] = []
         self.stages: dict[relax.Var, Callable[[Index], Scalar]] = {}
+        self.word_stages: dict[relax.Var, Callable[[Index, Scalar], Scalar]] = {}
         self.analyzer = sym.Analyzer()
         members = [partition.definition[member] for member in region.members] if region is not None else []
         self._readers = Counter(operand for call in members for operand in operands(call) * reads(call))

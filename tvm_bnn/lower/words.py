@@ -2,10 +2,11 @@
 
 A convolution reads words. Views that move whole pixels (nearest resize, adding and dropping planes of size 1) or whole
 words (split and concat of channels at multiples of 32) are read through; any other view has no words, and its bits are
-stored by a kernel of their own first.
+stored by a kernel of their own first. Logic on bits is logic on words, 32 at a time, and so is max-pooling.
 """
 
 import math
+from collections.abc import Callable
 
 from tvm import relax, tirx
 
@@ -17,17 +18,30 @@ from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.rewriter import op_name, shape_of
 
 _SAME_BITS = {"relax.reshape", "relax.expand_dims", "relax.squeeze"}
+_LOGIC: dict[str, Callable] = {
+    "relax.logical_and": lambda a, b: a & b,
+    "relax.logical_or": lambda a, b: a | b,
+    "relax.logical_xor": lambda a, b: a ^ b,
+    "relax.logical_not": lambda a: ~a,
+}
 
 
 def word(reader: Reader, expr: relax.Expr, pixel: tuple, position) -> Scalar | None:
     """Word ``position`` of the channel bits at pixel (n, h, w); None where no whole word can be had."""
     if not isinstance(expr, relax.Var):
         return None
+    if expr in reader.word_stages:
+        return reader.word_stages[expr](pixel, position)
+    if reader.is_member(expr):
+        return _logic_word(reader, reader.partition.definition[expr], pixel, position)
     if reader.layout_of.get(expr) is Layout.BITS:
         return _stored_word(reader, expr, pixel, position)
     value = reader.partition.definition.get(expr)
-    if value is None or reader.is_member(expr):
-        return None
+    return None if value is None else _view_word(reader, expr, value, pixel, position)
+
+
+def _view_word(reader: Reader, var: relax.Var, value: relax.Expr, pixel: tuple, position) -> Scalar | None:
+    """A word of a view, where it is a word of what it is a view of."""
     if isinstance(value, relax.Var):
         return word(reader, value, pixel, position)
     if isinstance(value, relax.TupleGetItem):
@@ -36,11 +50,42 @@ def word(reader: Reader, expr: relax.Expr, pixel: tuple, position) -> Scalar | N
         n, h, w = pixel
         rows, columns = (nearest_source(value, axis, i) for axis, i in ((2, h), (3, w)))
         return word(reader, value.args[0], (n, rows, columns), position)
-    if op_name(value) in _SAME_BITS and _only_channels(expr) and _only_channels(value.args[0]):
+    if op_name(value) in _SAME_BITS and _only_channels(var) and _only_channels(value.args[0]):
         return word(reader, value.args[0], pixel, position)
     if op_name(value) == "relax.concat" and int(value.attrs.axis) == 1:
         return _concat_word(reader, value, pixel, position)
     return None
+
+
+def has_words(reader: Reader, expr: relax.Expr) -> bool:
+    """Whether a value's bits can be had a word at a time."""
+    rank = len(shape_of(expr))
+    if rank not in (2, 4):
+        return False
+    pixel = tuple(tirx.Var(name, "int32") for name in ("n", "y", "x")[: rank - 1])
+    return word(reader, expr, pixel, tirx.Var("w", "int32")) is not None
+
+
+def _logic_word(reader: Reader, call: relax.Expr, pixel: tuple, position) -> Scalar | None:
+    """A word of a logical operator, from the same words of its operands."""
+    if op_name(call) not in _LOGIC:
+        return None
+    channels = shape_of(call)[1]
+    parts = []
+    for operand in call.args:
+        extents = shape_of(operand)
+        if not isinstance(operand, relax.Var) or len(extents) != len(pixel) + 1 or extents[1] != channels:
+            return None
+        where = tuple(i if extent > 1 else zero() for i, extent in zip(pixel, (extents[0], *extents[2:]), strict=True))
+        part = word(reader, operand, where, position)
+        if part is None:
+            return None
+        parts.append(part)
+    result = _LOGIC[op_name(call)](*parts)
+    if op_name(call) == "relax.logical_not" and channels % WORD:  # bits behind the last channel stay 0
+        tail = tirx.const((1 << channels % WORD) - 1, "uint32")
+        result = tirx.Select(position < channels // WORD, result, result & tail)
+    return result
 
 
 def _stored_word(reader: Reader, var: relax.Var, pixel: tuple, position) -> Scalar:

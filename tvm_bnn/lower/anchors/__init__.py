@@ -16,10 +16,15 @@ from tvm_bnn.relay_passes.rewriter import op_name
 
 @dataclass(frozen=True)
 class Anchor:
-    """element(logical index) -> value; family: the schedule family ("conv", "reduce", "argmax_resize", ...)."""
+    """What an anchor computes.
+
+    element : logical index -> value. family : of schedules ("conv", "reduce", "argmax_resize", ...).
+    word : (pixel, position) -> word of bits, where the anchor computes whole words.
+    """
 
     element: Callable[[tuple], Scalar]
     family: str
+    word: Callable[[tuple, Scalar], Scalar] | None = None
 
 
 def builder_of(call) -> Callable | None:

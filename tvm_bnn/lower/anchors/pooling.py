@@ -1,11 +1,14 @@
 """Pooling: sums and maxima over a window, taps in (ky, kx) order, no padded copy of the input."""
 
+from collections.abc import Callable
+
 import numpy as np
 from tvm import relax, te, tirx
 
 from tvm_bnn.lower.anchors import Anchor
-from tvm_bnn.lower.layout import padded_channels
+from tvm_bnn.lower.layout import WORD, padded_channels, words
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.words import has_words, word
 from tvm_bnn.relay_passes.rewriter import dtype_of, shape_of
 
 
@@ -19,9 +22,17 @@ def _inside(position, before: int, extent: int, reach: int):
 
 
 def _window(reader: Reader, call: relax.Call, reduce, identity, dtype: str):
-    attrs = call.attrs
     data = call.args[0]
-    batch, channels, height, width = shape_of(data)
+    stored = padded_channels(shape_of(data)[1])
+    return _window_of(
+        reader, call, reduce, identity, stored, lambda n, y, x, c: reader.element(data, (n, c, y, x)).astype(dtype)
+    )
+
+
+def _window_of(reader: Reader, call: relax.Call, reduce, identity, stored: int, read: Callable):
+    """Stage ``acc`` [N, H, W, stored]: the window's values of read(n, y, x, c), reduced."""
+    attrs = call.attrs
+    batch, _, height, width = shape_of(call.args[0])
     out = shape_of(call)[2:]
     kernel, strides, dilation = ([int(v) for v in v_] for v_ in (attrs.pool_size, attrs.strides, attrs.dilation))
     top, left = int(attrs.padding[0]), int(attrs.padding[1])
@@ -31,21 +42,44 @@ def _window(reader: Reader, call: relax.Call, reduce, identity, dtype: str):
     def accumulate(n, y, x, c):
         row = y * strides[0] + ky.var * dilation[0] - top
         column = x * strides[1] + kx.var * dilation[1] - left
-        value = reader.element(data, (n, c, row, column)).astype(dtype)
+        value = read(n, row, column, c)
         tests = _inside(row, top, height, reach[0]) + _inside(column, left, width, reach[1])
         return reduce(tirx.if_then_else(tirx.all(*tests), value, identity) if tests else value, axis=[ky, kx])
 
-    return reader.compute((batch, *out, padded_channels(channels)), accumulate, "acc")
+    return reader.compute((batch, *out, stored), accumulate, "acc")
 
 
 def max_pool2d(reader: Reader, call: relax.Call, target) -> Anchor:
     """Maximum over the window; of bits, whether any is set."""
+    if dtype_of(call) == "bool" and has_words(reader, call.args[0]):
+        return _any_bit(reader, call)
     if dtype_of(call) == "bool":
         acc = _window(reader, call, te.max, tirx.const(0, "int32"), "int32")
         return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]) > tirx.const(0, "int32"), "reduce")
     dtype = dtype_of(call)
     acc = _window(reader, call, te.max, te.min_value(dtype), dtype)
     return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]), "reduce")
+
+
+def _any_bit(reader: Reader, call: relax.Call) -> Anchor:
+    """The words of a window, combined by or."""
+    data, channels = call.args[0], shape_of(call)[1]
+    either = te.comm_reducer(lambda a, b: a | b, lambda dtype: tirx.const(0, dtype), name="either")
+    acc = _window_of(
+        reader,
+        call,
+        either,
+        tirx.const(0, "uint32"),
+        words(channels),
+        lambda n, y, x, w: word(reader, data, (n, y, x), w),
+    )
+
+    def bit(index):
+        n, c, y, x = index
+        held = acc(n, y, x, tirx.floordiv(c, WORD)) >> tirx.floormod(c, WORD).astype("uint32")
+        return tirx.NE(held & tirx.const(1, "uint32"), tirx.const(0, "uint32"))
+
+    return Anchor(bit, "reduce", lambda pixel, position: acc(*pixel, position))
 
 
 def avg_pool2d(reader: Reader, call: relax.Call, target) -> Anchor:
