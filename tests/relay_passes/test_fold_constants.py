@@ -6,7 +6,8 @@ import tvm
 from tvm import relax
 from tvm.relax.op import add, multiply, reshape, sign, strided_slice
 
-from tvm_bnn.relay_passes.fold_constants import FoldConstants
+from tvm_bnn.relay_passes.fold_constants import FoldConstants, is_constant
+from tvm_bnn.relay_passes.rewriter import bindings_of, shape_of
 
 
 def constant(*shape: int) -> relax.Expr:
@@ -66,4 +67,25 @@ def test_keeps_the_values_of_an_imported_layer(imported, run, agree, operators):
     before = imported(Layer(), torch.zeros(1, 3, 5, 5))
     after = run(before, FoldConstants())
     assert operators(after) == ["relax.nn.conv2d"]
+    agree(before, after)
+
+
+def test_a_tensor_of_equal_numbers_is_a_number(imported, run, agree, operators):
+    """Nothing is stored at the size of a map, and a later pass sees constants."""
+
+    def function(x):
+        signs = torch.where(x < 0, -torch.ones_like(x), torch.ones_like(x))
+        return signs * torch.full_like(x, 0.5) + torch.zeros(2, 3, 4, 4), torch.zeros_like(x)
+
+    before = imported(function, torch.zeros(2, 3, 4, 4))
+    after = run(before, FoldConstants())
+    assert operators(after) == ["relax.less", "relax.where", "relax.multiply", "relax.add"]
+    sizes = [
+        int(np.prod(shape_of(argument)))
+        for binding in bindings_of(after["main"])
+        if isinstance(binding.value, relax.Call)
+        for argument in binding.value.args
+        if is_constant(argument)
+    ]
+    assert sizes == [1] * len(sizes) and len(sizes) >= 5
     agree(before, after)
