@@ -546,7 +546,7 @@ class AlphabetAnalysis:
             return Real(f"{describe(call)} joins binary tensors that were scaled by data", "scale after the layer")
         axis = int(call.attrs.axis) % len(shape_of(call))
         groups = [_ascending(step) for step in steps]
-        counts = {len(group) for group in groups}
+        counts = {len(group) for group in groups if group is not None}
         has_zero = [step.zero is not None for step in steps]
         if len(counts) != 1 or None in groups or any(has_zero) != all(has_zero):
             return Real(f"{describe(call)} joins tensors with different numbers of levels")

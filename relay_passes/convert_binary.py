@@ -45,8 +45,17 @@ class _Converter(DataflowRewriter):
         super().__init__()
         self.decisions = decisions
         self.analysis = AlphabetAnalysis(self, sign_zero)
+        self._notes: tuple[list[str], list[str]] = ([], [])
 
     def rewrite(self, call: relax.Call, name: str) -> relax.Expr | None:
+        self._notes = ([], [])
+        converted = self._convert(call, name)
+        if converted is not None:  # else no layer reads what was settled for it
+            self.analysis.guessed.extend(self._notes[0])
+            self.analysis.kept.extend(self._notes[1])
+        return converted
+
+    def _convert(self, call: relax.Call, name: str) -> relax.Expr | None:
         kind = op_name(call)
         if kind == "relax.nn.conv2d":
             return self._conv2d(call, self.decisions.candidate(call, name, "conv2d"))
@@ -76,7 +85,7 @@ class _Converter(DataflowRewriter):
         if isinstance(alphabet, Real):
             layer.refuse(f"its input is not binary: {alphabet.reason}", alphabet.advice or "take the sign of its input")
             return None
-        planes = planes_of(self.analysis.settle(alphabet))
+        planes = planes_of(self._settled(alphabet))
         if isinstance(planes, str):
             layer.refuse(
                 f"its input is not binary: {planes}", "give the activation two levels, the same for all channels"
@@ -165,7 +174,7 @@ class _Converter(DataflowRewriter):
         if value == 0.0:
             return pad.args[0], padded, None
         inner = self.analysis.of(pad.args[0])
-        planes = planes_of(self.analysis.settle(inner)) if isinstance(inner, Steps) else None
+        planes = planes_of(self._settled(inner)) if isinstance(inner, Steps) else None
         signs = planes.signs_of(value) if isinstance(planes, Planes) else None
         return (pad.args[0], padded, signs) if signs is not None else (data, geometry, None)
 
@@ -182,11 +191,21 @@ class _Converter(DataflowRewriter):
             return None
         return fields
 
+    def _settled(self, steps: Steps) -> Steps:
+        """Settled for the layer at hand: its notes count once the layer is converted."""
+        lists = self.analysis.guessed, self.analysis.kept
+        counts = [len(noted) for noted in lists]
+        settled = self.analysis.settle(steps)
+        for noted, count, mine in zip(lists, counts, self._notes, strict=True):
+            mine.extend(noted[count:])
+            del noted[count:]
+        return settled
+
     def _settled_quietly(self, steps: Steps) -> Steps:
         """Settled, with nothing noted: only to see whether planes could be made."""
-        guessed, kept = list(self.analysis.guessed), list(self.analysis.kept)
-        settled = self.analysis.settle(steps)
-        self.analysis.guessed[:], self.analysis.kept[:] = guessed, kept
+        notes, self._notes = self._notes, ([], [])
+        settled = self._settled(steps)
+        self._notes = notes
         return settled
 
     def _sum_of_segments(

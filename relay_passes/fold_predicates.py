@@ -60,7 +60,7 @@ class _Folder(DataflowRewriter):
         self.decisions, self.roots = decisions, roots
 
     def rewrite(self, call: relax.Call, name: str) -> relax.Expr | None:
-        if name not in self.roots:
+        if name not in self.roots or not _is_step(call, shape_of(call)):
             return None
         leaves: set[relax.Var] = set()
         try:

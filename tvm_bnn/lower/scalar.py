@@ -32,7 +32,14 @@ def _affine(call, x, scale, shift):
 
 
 def _interval(call, x, lowest, width):
-    return (x - lowest).astype("uint32") <= width.astype("uint32")
+    """Wraps around, as only unsigned arithmetic may."""
+    return _unsigned(x) - _unsigned(lowest) <= _unsigned(width)
+
+
+def _unsigned(x):
+    if isinstance(x, tirx.IntImm):
+        return tirx.const(int(x.value) % (1 << 32), "uint32")
+    return x.astype("uint32")
 
 
 def _clip(call, x):
@@ -41,8 +48,12 @@ def _clip(call, x):
 
 
 def _astype(call, x):
-    dtype = dtype_of(call)
-    return tirx.NE(x, _zero(x)) if dtype == "bool" and str(x.ty.dtype) != "bool" else x.astype(dtype)
+    dtype, given = dtype_of(call), str(x.ty.dtype)
+    if dtype == "bool" and given != "bool":
+        return tirx.NE(x, _zero(x))
+    if given == "bool" and dtype != "bool":  # a named vector of cast bools is more than TVM's analyzer takes
+        return tirx.Select(x, tirx.const(1, dtype), tirx.const(0, dtype))
+    return x.astype(dtype)
 
 
 def _sign(call, x):

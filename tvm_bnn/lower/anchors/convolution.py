@@ -35,7 +35,7 @@ def pack_words(bits: np.ndarray) -> np.ndarray:
     """Pack bool [..., C] into uint32 [..., ceil(C/32)], channel c in bit c % 32 of word c // 32, zeros behind C."""
     widths = [(0, 0)] * (bits.ndim - 1) + [(0, words(bits.shape[-1]) * WORD - bits.shape[-1])]
     packed = np.packbits(np.pad(bits, widths), axis=-1, bitorder="little")
-    return packed.view("<u4")
+    return np.ascontiguousarray(packed).view("<u4")
 
 
 def block_filters(weight: np.ndarray, lanes: int) -> np.ndarray:
