@@ -10,6 +10,10 @@ from tvm_bnn.schedules import conv, elementwise, reduce, resize
 
 RULE_ATTR = "tvm_bnn.rule"
 
+#: What TVM is told when it builds scheduled kernels. Its own search for common subexpressions may name one inside a
+#: branch and read it outside, which LLVM refuses; LLVM finds them itself, at the same speed of the code.
+BUILD_CONFIG = {"tirx.disable_cse_tir": True}
+
 #: Kernel family -> template.
 RULES: dict[str, Callable[..., str]] = {
     "conv": conv.apply,

@@ -26,6 +26,7 @@ from tvm_bnn.relay_passes.pipeline import optimize
 from tvm_bnn.requirement import require_binary
 from tvm_bnn.runtime import Artifact
 from tvm_bnn.schedules import schedule_module
+from tvm_bnn.schedules.apply import BUILD_CONFIG
 from tvm_bnn.stages import Stages
 from tvm_bnn.targets import Target
 
@@ -90,7 +91,7 @@ def compile_source(
     with progress.phase("schedule") as detail, stages.watched(detail):
         scheduled = schedule_module(lowered.module, lowered.family_of, target)
         stages.dump("schedule", scheduled)
-    with progress.phase("build") as detail, stages.watched(detail):
+    with progress.phase("build") as detail, stages.watched(detail, BUILD_CONFIG):
         executable = tvm.compile(scheduled, target=target.tvm())
     with progress.phase("link"):
         library = _linked(executable, target, _room(source))

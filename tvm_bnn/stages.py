@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,13 @@ class Stages:
         self.times: list[PassTime] = []
         self._written = 0
 
-    def watched(self, detail: Detail | None = None) -> tvm.transform.PassContext:
-        """A context whose passes are timed, dumped, and shown by name through ``detail``."""
-        return tvm.transform.PassContext(instruments=[_Watch(self, detail or (lambda _: None))])
+    def watched(
+        self, detail: Detail | None = None, config: Mapping[str, Any] | None = None
+    ) -> tvm.transform.PassContext:
+        """A context, with TVM's options in ``config``, whose passes are timed, dumped, and named to ``detail``."""
+        return tvm.transform.PassContext(
+            config=dict(config or {}), instruments=[_Watch(self, detail or (lambda _: None))]
+        )
 
     def dump(self, name: str, module: tvm.IRModule) -> None:
         """Write a module under the next number; raises OutputError where that fails."""
