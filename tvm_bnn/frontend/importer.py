@@ -161,6 +161,11 @@ def import_program(program: torch.export.ExportedProgram) -> Imported:
     """
     for node in program.graph.nodes:
         value = node.meta.get("val")
+        if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
+            raise ModelError(
+                f"{module_path(node) or 'the model'}: {node.name} reads a number out of a tensor; go on with the "
+                "tensor instead: leave out .item(), float() and int()"
+            )
         if isinstance(value, torch.Tensor) and any(not isinstance(extent, int) for extent in value.shape):
             if any(str(extent).startswith("u") for extent in value.shape):
                 raise ModelError(

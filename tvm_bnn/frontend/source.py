@@ -22,6 +22,7 @@ from tvm_bnn.errors import InputError, ModelError
 from tvm_bnn.frontend.checkpoint import ACCEPTED, load_weights, open_program
 from tvm_bnn.frontend.exporting import evaluating, export, run_once
 from tvm_bnn.frontend.factory import call_factory, is_factory
+from tvm_bnn.frontend.freezing import FREEZE
 from tvm_bnn.frontend.importer import Imported, import_program
 from tvm_bnn.frontend.recorder import run_program
 
@@ -336,11 +337,11 @@ def _check_program(program: ExportedProgram, name: str) -> None:
 
 def check_stateless(program: ExportedProgram, name: str) -> None:
     """Refuse a model that changes itself or its inputs, with a ModelError; asked of a decomposed program."""
-    changed = [
-        str(spec.target)
-        for spec in program.graph_signature.output_specs
-        if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION, OutputKind.USER_INPUT_MUTATION)
-    ]
+    kinds = (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION, OutputKind.USER_INPUT_MUTATION)
+    specs = [spec for spec in program.graph_signature.output_specs if spec.kind in kinds]
+    changed = [str(spec.target) for spec in specs]
+    if any(spec.kind is OutputKind.PARAMETER_MUTATION for spec in specs):
+        raise ModelError(f"{name} changes {', '.join(changed[:3])} when it runs; {FREEZE}")
     if changed:
         raise ModelError(
             f"{name} changes {', '.join(changed[:3])} when it runs; a compiled network keeps no state: "
