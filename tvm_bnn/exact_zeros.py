@@ -33,7 +33,9 @@ def count_zeros(source: Source, imported: Imported, decisions: Decisions) -> lis
     counted: dict[str, Zeros] = {path: {"path": path, "elements": 0, "zeros": 0} for path in decisions.guessed_signs}
     for name, paths in read.items():
         value = values.get(imported.node_of.get(name, name))
-        for path in paths if value is not None else ():
+        if value is None:
+            continue
+        for path in paths:
             counted[path]["elements"] += value.size
             counted[path]["zeros"] += int(np.count_nonzero(value == 0))
     return list(counted.values())

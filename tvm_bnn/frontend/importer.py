@@ -12,6 +12,7 @@ Three things are added to TVM's importer:
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import tvm
@@ -82,7 +83,7 @@ class _Importer(ExportedProgramImporter):
     @block_builder.setter
     def block_builder(self, value) -> None:
         # The base class replaces its builder on every import; ours only knows more.
-        self._builder = value if value is None else SpanBuilder()
+        self._builder: Any = value if value is None else SpanBuilder()
 
     def _marked(self, convert: Callable) -> Callable:
         def with_span(node: fx.Node, *extra):

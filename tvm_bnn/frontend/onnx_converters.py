@@ -258,7 +258,7 @@ def tile(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes, _:
     return inputs[0] if counts is None else relax.op.tile(inputs[0], [int(count) for count in counts])
 
 
-def einsum(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes, _: int) -> relax.Expr:
+def einsum(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes, opset: int) -> relax.Expr:
     """Einsum of two tensors that is a matrix product: permute, multiply, permute.
 
     Labels of both operands are summed or, where the result has them too, a batch; the rest are rows and columns.

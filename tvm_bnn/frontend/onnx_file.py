@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.inliner import inline_local_functions
 
 from tvm_bnn.errors import ModelError

@@ -95,13 +95,13 @@ def _signbit(builder: relax.BlockBuilder, values: Values, node: fx.Node) -> rela
 
 def _copysign(builder: relax.BlockBuilder, values: Values, node: fx.Node) -> relax.Var:
     """The magnitude of one tensor with the sign of another, or of a number."""
-    uniform = _uniform(node.args[0])
-    if uniform is not None and node.args[0].meta["val"].shape == node.meta["val"].shape == _shape(node.args[1]):
+    filled, sign = argument(node, 0, "input"), argument(node, 1, "other")
+    uniform = _uniform(filled)
+    if uniform is not None and _shape(filled) == _shape(node) == _shape(sign):
         # one number in every element: two levels that a pass can see
-        low, high = (relax.const(factor * abs(uniform), dtype_of(values[node.args[1]])) for factor in (-1, 1))
-        return builder.emit(relax.op.where(_is_negative(builder, values[node.args[1]]), low, high))
-    magnitude = builder.emit(relax.op.abs(values[node.args[0]]))
-    sign = node.args[1]
+        low, high = (relax.const(factor * abs(uniform), dtype_of(values[sign])) for factor in (-1, 1))
+        return builder.emit(relax.op.where(_is_negative(builder, values[sign]), low, high))
+    magnitude = builder.emit(relax.op.abs(values[filled]))
     if not isinstance(sign, fx.Node):
         return builder.emit(relax.op.negative(magnitude)) if np.signbit(float(sign)) else magnitude
     negative = _is_negative(builder, values[sign])
