@@ -174,7 +174,7 @@ class _Converter(DataflowRewriter):
         if value == 0.0:
             return pad.args[0], padded, None
         inner = self.analysis.of(pad.args[0])
-        planes = planes_of(self._settled(inner)) if isinstance(inner, Steps) else None
+        planes = planes_of(self._settled(inner)) if isinstance(inner, Steps) and inner.factor is None else None
         signs = planes.signs_of(value) if isinstance(planes, Planes) else None
         return (pad.args[0], padded, signs) if signs is not None else (data, geometry, None)
 
