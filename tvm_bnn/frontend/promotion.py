@@ -5,6 +5,7 @@ beside it instead, so that 0.5 becomes 0 beside an integer, and divides integers
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import fx
@@ -28,17 +29,20 @@ def casts(
     return {
         operand: emit(relax.op.astype(values[operand], str(dtype).removeprefix("torch.")))
         for operand in dict.fromkeys(node.args[first:])
-        if isinstance(operand, fx.Node) and operand in values and operand.meta["val"].dtype != dtype
+        if isinstance(operand, fx.Node) and isinstance(_value(operand), torch.Tensor) and _value(operand).dtype != dtype
     }
 
 
 def common_type(node: fx.Node) -> torch.dtype | None:
     """The type that PyTorch computes a node's operands in; None for operators that do not bring them to one."""
     operator = _operator(node)
+    if not isinstance(_value(node), torch.Tensor):  # a number that was read out of a tensor
+        return None
     if operator in _ARITHMETIC:
-        return node.meta["val"].dtype
+        return _value(node).dtype
     if operator in _COMPARISONS:
-        dtype = torch.result_type(*(_value(operand) for operand in node.args[:2]))
+        left, right = (_value(operand) for operand in node.args[:2])
+        dtype = torch.result_type(left, right)
         # LLVM has no comparison of bits
         return torch.int32 if dtype == torch.bool else dtype
     return None
@@ -49,5 +53,5 @@ def _operator(node: fx.Node) -> str:
     return str(packet).removeprefix("aten.") if packet is not None else ""
 
 
-def _value(operand: object) -> object:
-    return operand.meta["val"] if isinstance(operand, fx.Node) else operand
+def _value(operand: Any) -> Any:
+    return operand.meta.get("val") if isinstance(operand, fx.Node) else operand
