@@ -398,6 +398,9 @@ class AlphabetAnalysis:
         if not np.isfinite(high - low) or function(high) - function(low) >= MOST_CELLS:
             bounds = (float(function(low)), float(function(high)))
             rounded = data if op_name(call) == "relax.round" else None
+            if np.isfinite(high - low):
+                reason = f"{describe(call)} rounds to {bounds[1] - bounds[0] + 1:g} levels"
+                return Real(reason, "round to at most 16 levels (4 bits)", bounds, rounded)
             return replace(alphabet, bounds=bounds, rounded=rounded)
         integers = np.arange(function(low), function(high) + 1)
         return self._integers(call, data, integers, op_name(call), [float(i) for i in integers])
