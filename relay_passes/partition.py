@@ -5,6 +5,9 @@ share its shape. An elementwise operator joins the *latest* region among those t
 the graph of regions free of cycles without any search: number regions by creation; a member's operands all come from
 its own region or from lower numbers, so region g only ever reads regions below g.
 
+Where members add results of two binary convolutions, the later region takes in the earlier one, so that neither result
+is ever stored, as long as nothing before the later region reads the earlier one.
+
 *Views* (reshape, slice, concat, nearest resize, ...) belong to no region: whoever reads a view computes where its
 elements lie. A value is an output of its region when another region, or the caller, reads it, directly or through
 views.
@@ -21,6 +24,8 @@ from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.readers import operands, readers_of
 from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, shape_of
 
+#: Convolutions that one kernel adds up.
+MOST_SUMMANDS = 8
 #: Rearrangements that readers resolve by index arithmetic.
 VIEWS = frozenset(
     "relax.reshape relax.permute_dims relax.expand_dims relax.squeeze relax.strided_slice relax.concat relax.split "
@@ -36,10 +41,12 @@ def is_view(expr: relax.Expr) -> bool:
     return isinstance(expr, relax.TupleGetItem | relax.Tuple) or op_name(expr) in VIEWS or is_nearest(expr)
 
 
-@dataclass
+@dataclass(eq=False)
 class Region:
     """One kernel-to-be: anchor (None for a purely elementwise region), members in order, outputs in order.
 
+    branches : earlier convolutions of the same shape whose results members add to the anchor's; none is ever stored.
+    joint : with branches, the member through which all outputs depend on the convolutions.
     absorbed : a linear resize that only the anchor reads, an argmax over the channels: full-resolution logits are then
     never stored. Such a region takes no members.
     """
@@ -49,7 +56,19 @@ class Region:
     anchor: relax.Var | None = None
     members: list[relax.Var] = field(default_factory=list)
     outputs: list[relax.Var] = field(default_factory=list)
+    branches: list[relax.Var] = field(default_factory=list)
+    joint: relax.Var | None = None
     absorbed: relax.Var | None = None
+
+    @property
+    def anchors(self) -> list[relax.Var]:
+        """The anchor and its branches."""
+        return [] if self.anchor is None else [self.anchor, *self.branches]
+
+    @property
+    def values(self) -> list[relax.Var]:
+        """All that the region computes, in order."""
+        return [*self.anchors[::-1], *self.members]
 
 
 @dataclass
@@ -100,6 +119,7 @@ class _Partitioner:
             else:
                 self._new_region(var, anchor=var)
                 self.regions[-1].absorbed = next((o for o in operands(value) if o in self.absorbed), None)
+        self._merge_sums()
         self._find_outputs()
         return Partition(self.regions, self.definition, self.region_of)
 
@@ -127,6 +147,96 @@ class _Partitioner:
         self.region_of[var] = region
         self.depends[var] = region.index
 
+    def _merge_sums(self) -> None:
+        """Let a region whose members read another convolution's region element for element take that region in."""
+        reading = self._reading()
+        for region in list(self.regions):
+            merged = True
+            while merged:
+                merged = False
+                for earlier in self._summands(region):
+                    if self._may_merge(earlier, region, reading):
+                        self._merge(earlier, region, self._joint(earlier, region, reading))
+                        merged = True
+                        break
+
+    def _reading(self) -> dict[relax.Var, list[tuple[Region | None, bool]]]:
+        """For each value of a region: the regions that read it, None for the caller, and whether through a view."""
+        reading: dict[relax.Var, list[tuple[Region | None, bool]]] = {var: [] for var in self.region_of}
+
+        def note(var: relax.Var, reader: Region | None, through_view: bool) -> None:
+            if var in reading:
+                reading[var].append((reader, through_view))
+            elif var in self.definition:
+                for operand in operands(self.definition[var]):
+                    note(operand, reader, True)
+
+        for var, region in self.region_of.items():
+            for operand in operands(self.definition[var]):
+                note(operand, region, var == region.anchor)
+        for var in operands(self.function.body.body):
+            note(var, None, False)
+        return reading
+
+    def _summands(self, region: Region) -> list[Region]:
+        """Other regions that members read directly, the last first."""
+        found = {
+            other.index: other
+            for member in region.members
+            for operand in operands(self.definition[member])
+            if (other := self.region_of.get(operand)) is not None and other is not region
+        }
+        return [found[index] for index in sorted(found, reverse=True)]
+
+    def _may_merge(self, earlier: Region, region: Region, reading) -> bool:
+        if earlier.shape != region.shape or len(region.shape) != 4 or region.shape[1] < 32:
+            return False
+        if any(not self._is_plain_sum(var) for r in (earlier, region) for var in r.anchors) or not region.anchors:
+            return False
+        if not earlier.anchors or len(region.anchors) + len(earlier.anchors) > MOST_SUMMANDS:
+            return False
+        for var in earlier.values:
+            for reader, through_view in reading[var]:
+                home = self._home(reader)
+                if home is region and through_view:
+                    return False
+                if home is not None and home is not earlier and home.index < region.index:
+                    return False
+        return self._joint(earlier, region, reading) is not None
+
+    def _joint(self, earlier: Region, region: Region, reading) -> relax.Var | None:
+        """The first member of both regions that every path from a convolution to a reader outside passes through."""
+        anchors, values = {*earlier.anchors, *region.anchors}, [*earlier.values, *region.values]
+        inside = set(values)
+        outputs = [v for v in values if any(self._home(r) not in (earlier, region) for r, _ in reading[v])]
+        for member in [*earlier.members, *region.members]:
+            waiting, seen = list(outputs), {member}
+            while waiting:
+                var = waiting.pop()
+                if var in seen:
+                    continue
+                seen.add(var)
+                waiting += [o for o in operands(self.definition[var]) if o in inside and var not in anchors]
+            if not anchors & seen:
+                return member
+        return None
+
+    def _home(self, reader: Region | None) -> Region | None:
+        """What a region has been merged into."""
+        return None if reader is None else self.regions[reader.index]
+
+    def _is_plain_sum(self, anchor: relax.Var) -> bool:
+        call = self.definition[anchor]
+        return op_name(call) == "bnn.bconv2d" and int(call.attrs["groups"]) == 1
+
+    def _merge(self, earlier: Region, region: Region, joint: relax.Var | None) -> None:
+        region.joint = joint
+        region.branches = [*region.branches, *earlier.anchors]
+        region.members = [*earlier.members, *region.members]
+        for var in earlier.values:
+            self.region_of[var] = region
+        self.regions[earlier.index] = region
+
     def _find_outputs(self) -> None:
         wanted: set[relax.Var] = set()
 
@@ -144,9 +254,9 @@ class _Partitioner:
                 want(operand, region)
         for var in operands(self.function.body.body):
             want(var, None)
+        self.regions = [region for index, region in enumerate(self.regions) if region.index == index]
         for region in self.regions:
-            everything = ([region.anchor] if region.anchor is not None else []) + region.members
-            region.outputs = [var for var in everything if var in wanted]
+            region.outputs = [var for var in region.values if var in wanted]
 
 
 def partition(function: relax.Function, takes_members: Callable[[relax.Call], bool] = lambda call: True) -> Partition:

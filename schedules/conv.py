@@ -8,6 +8,9 @@
                 accumulators += input[pixel] (*) weights[vector]
             epilogue on the accumulators; masks and words of bits
 
+Convolutions whose results one epilogue adds up (``acc``, ``acc_1`` ...) accumulate one after the other in a tile, and
+``joint`` is the value that joins them.
+
 Per tap the tile loads ``pixels`` scalars and ``vectors`` vectors for pixels*vectors operations, so that the loads hide
 behind the arithmetic from about 4 x 4 on.
 """
@@ -15,10 +18,13 @@ behind the arithmetic from about 4 x 4 on.
 from dataclasses import dataclass
 
 from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tvm_bnn.lower.layout import WORD
 from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, pack_tail, vectorize_channels
+
+_Sum = tuple[SBlockRV, LoopRV]
 
 
 @dataclass(frozen=True)
@@ -69,76 +75,105 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     stages = Stages.of(sch)
     acc = sch.get_sblock("acc")
     binary = str(sch.get(acc).writes[0].source.dtype) == "uint32"
-    n, y, x, o, *taps = sch.get_loops(acc)
+    _, _, x, o, *taps = sch.get_loops(acc)
     filters, width = extent(sch, o), extent(sch, x)
     lanes = min(target.lanes32, filters)
     if tile is None:
         tile = choose_tile(width, filters, target, stages.packs, binary)
+    thin = stages.packs and filters < WORD  # fewer accumulators than bits in a word: words are put together apart
+    joint = stages.has("joint")
+    n, y, x, o = sch.get_loops(sch.get_sblock("joint") if joint else acc)[:4]
     xo, xi = sch.split(x, [None, tile.pixels])
     oo, om, ov = sch.split(o, [None, tile.vectors, lanes])
-    counted = None
-    if stages.has("counts"):
-        (first,) = taps
-        sch.reorder(n, oo, y, xo, first, xi, om, ov)
-        counted = _count_bytes(sch, first, tile, lanes)
+    if joint:
+        sch.reorder(n, oo, y, xo, xi, om, ov)
+        sums = []
     else:
-        first = _tap_loops(sch, taps, [n, oo, y, xo], [xi, om, ov])
+        sums = _accumulate(sch, acc, taps, [n, oo, y, xo], [xi, om, ov])
     rows = sch.fuse(n, oo, y)
     sch.parallel(rows)
     if stages.has("filters"):  # the weights are another kernel's bits: put in order once
         parallel_rows(sch, sch.get_loops(sch.get_sblock("filters")))
-    if stages.has("pad") and pad_apart:
-        parallel_rows(sch, sch.get_loops(sch.get_sblock("pad")))
-    elif stages.has("pad"):
-        _copy_rows(sch, rows, target)
-    if stages.packs and filters < WORD:  # fewer accumulators than bits in a word: words are put together apart
+    if thin:
         place_readers(sch, stages.values, None, target)
-        sch.decompose_reduction(acc, first)
-        return f"{'bconv2d' if binary else 'conv2d'}-{target.isa}-thin"
+    else:
+        sums += _fill_tile(sch, stages, xo, [xi, om, ov], tile)
+        for block, _ in sums:
+            sch.set_scope(block, 0, "local")
+    for name in stages.starting("pad"):
+        if pad_apart:
+            parallel_rows(sch, sch.get_loops(sch.get_sblock(name)))
+        else:
+            _copy_rows(sch, sch.get_sblock(name), rows, target)
+    for block, first_tap in sums:
+        sch.decompose_reduction(block, first_tap)
+    rule = f"{'bconv2d' if binary else 'conv2d'}-{target.isa}"
+    return f"{rule}-thin" if thin else f"{rule}-{tile.pixels}x{tile.vectors}"
+
+
+def _fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], tile: ConvTile) -> list[_Sum]:
+    """Place all that a tile computes under its loop; returns the sums of a joint tile."""
+    sums, lanes = [], extent(sch, inner[-1])
+    if stages.has("joint"):
+        _in_registers(sch, inner)
+        for name in stages.starting("acc"):
+            sums += _sums_of_tile(sch, sch.get_sblock(name), xo, tile, lanes)
+        sch.set_scope(sch.get_sblock("joint"), 0, "local")
     for name in stages.values:
-        value = sch.get_sblock(name)
-        sch.reverse_compute_at(value, xo, preserve_unit_loops=True)
-        *outer, channels = inner_loops(sch, value, xo)
-        for loop in [*outer, *vectorize_channels(sch, channels, lanes)[:-1]]:
-            sch.unroll(loop)
+        _place_value(sch, sch.get_sblock(name), xo, lanes)
     pack_tail(sch, {name: xo for name in stages.starting("cond_")})
-    sch.unroll(xi)
-    sch.unroll(om)
-    sch.vectorize(ov)
-    sch.set_scope(acc, 0, "local")
-    sch.decompose_reduction(acc, first)
-    if counted is not None:
-        sch.decompose_reduction(*counted)
-    return f"{'bconv2d' if binary else 'conv2d'}-{target.isa}-{tile.pixels}x{tile.vectors}"
+    return sums
 
 
-def _tap_loops(sch: Schedule, taps: list, outer: list, inner: list):
-    """Order the loops of a tile: outer, kernel rows, one run, inner; returns the loop over kernel rows."""
-    ky, kx, kc = taps
-    # One loop over the contiguous (kx, channel) run: LLVM would unroll a short channel loop and spill accumulators.
-    run = sch.fuse(kx, kc)
-    sch.reorder(*outer, ky, run, *inner)
-    return ky
+def _in_registers(sch: Schedule, inner: list[LoopRV]) -> None:
+    """Unroll the loops over a tile's pixels and vectors; the last one is a vector."""
+    for loop in inner[:-1]:
+        sch.unroll(loop)
+    sch.vectorize(inner[-1])
 
 
-def _count_bytes(sch: Schedule, block_loop, tile: ConvTile, lanes: int):
-    """Place the byte counters of a tile under the loop over blocks of words; returns them and their first tap loop."""
-    counts = sch.get_sblock("counts")
-    sch.compute_at(counts, block_loop, preserve_unit_loops=True)
-    n, y, x, o, r, ky, kx, kc = inner_loops(sch, counts, block_loop)
+def _place_value(sch: Schedule, value: SBlockRV, xo: LoopRV, lanes: int) -> None:
+    """Compute a value of the epilogue for a tile, while its accumulators are in registers."""
+    sch.reverse_compute_at(value, xo, preserve_unit_loops=True)
+    *outer, channels = inner_loops(sch, value, xo)
+    for loop in [*outer, *vectorize_channels(sch, channels, lanes)[:-1]]:
+        sch.unroll(loop)
+
+
+def _sums_of_tile(sch: Schedule, acc: SBlockRV, xo: LoopRV, tile: ConvTile, lanes: int) -> list[_Sum]:
+    """Place the accumulators of a convolution in the tile of the epilogue that reads them."""
+    sch.compute_at(acc, xo, preserve_unit_loops=True)
+    n, y, x, o, *taps = inner_loops(sch, acc, xo)
     om, ov = sch.split(o, [tile.vectors, lanes])
-    first = _tap_loops(sch, [ky, kx, kc], [n, y, r], [x, om, ov])
-    sch.unroll(x)
-    sch.unroll(om)
-    sch.vectorize(ov)
-    sch.set_scope(counts, 0, "local")
-    return counts, first
+    return _accumulate(sch, acc, taps, [n, y], [x, om, ov])
 
 
-def _copy_rows(sch: Schedule, rows, target) -> None:
-    pad = sch.get_sblock("pad")
+def _accumulate(
+    sch: Schedule, acc: SBlockRV, taps: list[LoopRV], outer: list[LoopRV], inner: list[LoopRV]
+) -> list[_Sum]:
+    """Order the loops of a tile's accumulators; returns the sums to be started at 0, each with its first tap loop."""
+    sums = []
+    _, vectors, lanes = inner
+    if len(taps) == 1:
+        (first,) = taps
+        sch.reorder(*outer, first, *inner)
+        counts = next(p for p in sch.get_producers(acc) if sch.get(p).name_hint.startswith("counts"))
+        sch.compute_at(counts, first, preserve_unit_loops=True)
+        n, y, x, o, r, *words = inner_loops(sch, counts, first)
+        om, ov = sch.split(o, [extent(sch, vectors), extent(sch, lanes)])
+        sums += _accumulate(sch, counts, words, [n, y, r], [x, om, ov])
+    else:
+        first, kx, kc = taps
+        # One loop over the contiguous (kx, channel) run: LLVM would unroll a short one and spill accumulators.
+        run = sch.fuse(kx, kc)
+        sch.reorder(*outer, first, run, *inner)
+    _in_registers(sch, inner)
+    return [(acc, first), *sums]
+
+
+def _copy_rows(sch: Schedule, pad: SBlockRV, rows: LoopRV, target) -> None:
+    """Copy the rows of input that a row of output needs, with their border."""
     sch.compute_at(pad, rows, preserve_unit_loops=True)
-    inner = inner_loops(sch, pad, rows)
-    last = inner[-1]
+    last = inner_loops(sch, pad, rows)[-1]
     if extent(sch, last) % target.lanes32 == 0:
         vectorize_channels(sch, last, target.lanes32)

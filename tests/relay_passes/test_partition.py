@@ -7,6 +7,7 @@ from tvm.relax.op import add, argmax, concat, exp, multiply, negative, permute_d
 from tvm.relax.op.image import resize2d
 from tvm.relax.op.nn import conv2d, max_pool2d
 
+from tvm_bnn import ops
 from tvm_bnn.relay_passes.partition import Partition, partition
 from tvm_bnn.relay_passes.readers import operands
 from tvm_bnn.relay_passes.rewriter import op_name
@@ -37,7 +38,7 @@ def check_order(parts: Partition) -> None:
         return [s for o in (operands(parts.definition[var]) if var in parts.definition else []) for s in sources(o)]
 
     for region in parts.regions:
-        for var in [*([region.anchor] if region.anchor is not None else []), *region.members]:
+        for var in region.values:
             for operand in operands(parts.definition[var]):
                 for source, home in sources(operand):
                     assert (home.index < region.index and source in home.outputs) or home is region
@@ -146,6 +147,52 @@ NOT_ABSORBED = {
 @pytest.mark.parametrize("function", NOT_ABSORBED.values(), ids=list(NOT_ABSORBED))
 def test_declines_to_absorb(build, function):
     assert all(region.absorbed is None for region in partition(build(function, SHAPE)["main"]).regions)
+
+
+WIDE = (1, 32, 4, 4)
+
+
+def bits(x):
+    return relax.op.greater_equal(x, relax.const(np.float32(0)))
+
+
+def summand(data, emit):
+    """A binary convolution that keeps the shape, scaled."""
+    weight = relax.const(np.ones((32, 32, 1, 1), bool))
+    return emit(relax.op.astype(emit(ops.bconv2d(data, weight, ops.BConv2DAttrs())), "float32"))
+
+
+def test_convolutions_that_are_added_share_a_kernel(build, emit):
+    def function(x):
+        shared = emit(bits(x))
+        total = emit(add(summand(shared, emit), summand(shared, emit)))
+        return emit(add(total, exp(summand(shared, emit))))
+
+    parts = partition(build(function, WIDE)["main"])
+    assert [(len(r.anchors), len(r.outputs)) for r in parts.regions] == [(0, 1), (3, 1)]
+    assert sorted(described(parts)[1][1]) == ["add", "add", "astype", "astype", "astype", "exp"]
+    check_order(parts)
+
+
+UNMERGED = {
+    "the second reads the first": lambda x, e: add((first := summand(e(bits(x)), e)), summand(e(bits(first)), e)),
+    "something between reads the first": lambda x, e: add(
+        (first := summand(e(bits(x)), e)), summand(e(bits(e(max_pool2d(first, (1, 1))))), e)
+    ),
+    "others read the first": lambda x, e: relax.Tuple(
+        [e(add((first := summand((b := e(bits(x))), e)), summand(b, e))), e(max_pool2d(first, (2, 2)))]
+    ),
+    "a view of the first": lambda x, e: add(
+        e(permute_dims(summand((b := e(bits(x))), e), (0, 1, 3, 2))), summand(b, e)
+    ),
+}
+
+
+@pytest.mark.parametrize("function", UNMERGED.values(), ids=list(UNMERGED))
+def test_declines_to_merge(build, emit, function):
+    parts = partition(build(lambda x: function(x, emit), WIDE)["main"])
+    assert all(len(region.anchors) < 2 for region in parts.regions)
+    check_order(parts)
 
 
 def test_operands_of_nested_expressions(build, emit):

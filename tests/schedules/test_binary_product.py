@@ -177,5 +177,36 @@ def masked(case):
 CASES["a mask a channel"] = masked
 
 
+def sum_of_convolutions(count, channels, filters, shared, geometry=None):
+    """A case: branches that one epilogue adds up; their float results are never stored."""
+    geometry = geometry or ops.BConv2DAttrs(padding=(1, 1, 1, 1))
+
+    def build(case):
+        data = case.argument(1, channels, 6, 10)
+        bits = [case.positive(data)] * count
+        if not shared:
+            shifts = [relax.const(np.float32(k) / 8) for k in range(count)]
+            bits = [case.emit(relax.op.greater_equal(data, shift)) for shift in shifts]
+        total = None
+        for part in bits:
+            integer = case.emit(ops.bconv2d(part, case.signs(filters, channels, 3, 3), geometry))
+            value = case.emit(relax.op.nn.relu(case.scaled(integer)))
+            total = value if total is None else case.emit(add(total, value))
+        residual = case.emit(add(total, case.emit(relax.op.sigmoid(total))))
+        return relax.Tuple([residual, case.positive(total)])
+
+    return build
+
+
+for count, channels, filters, shared in [(2, 33, 64, True), (3, 64, 40, False), (5, 3, 96, True), (3, 64, 3, False)]:
+    CASES[f"sum of {count}, {channels}-{filters}"] = sum_of_convolutions(count, channels, filters, shared)
+CASES["sum of 2, stride 2"] = sum_of_convolutions(
+    2, 33, 64, False, ops.BConv2DAttrs(padding=(1, 1, 1, 1), strides=(2, 2), pad_value=1)
+)
+CASES["sum of 2, dilation 2"] = sum_of_convolutions(
+    2, 40, 64, True, ops.BConv2DAttrs(padding=(2, 2, 2, 2), dilation=(2, 2))
+)
+
+
 def test_equals_the_reference(grid, case, target, target_of):
     grid.check(case, target_of(target))

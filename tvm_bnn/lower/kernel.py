@@ -4,6 +4,7 @@
 stage      holds
 =========  ==================================================================================
 (anchor)   ``pad``, ``acc`` and the like, see ``anchors``
+``joint``  of several convolutions that one epilogue adds up: the value through which all outputs read them
 ``out_i``  an output that other kernels read as numbers, or bits that come as whole words
 ``cond_i`` a predicate per element, False behind the last channel
 ``mask_i`` the predicates of M neighbouring channels as an integer (M lanes make one compare mask)
@@ -58,16 +59,34 @@ class KernelBuilder:
         reader = Reader(self.partition, self.layout_of, region)
         family, name = "elementwise", "elementwise"
         if region.anchor is not None:
-            call = self.partition.definition[region.anchor]
-            build = builder_of(call)
-            assert build is not None, op_name(call)
-            anchor: Anchor = build(reader, call, self.target)
-            reader.stages[region.anchor] = anchor.element
-            if anchor.word is not None:
-                reader.word_stages[region.anchor] = anchor.word
-            family, name = anchor.family, op_name(call).split(".")[-1]
+            name = op_name(self.partition.definition[region.anchor]).split(".")[-1]
+            family = self._anchor(reader, region.anchor).family
+            self._add_branches(reader, region)
         outputs = [(var, self.layout_of[var]) for var in region.outputs]
         return self._assemble(reader, outputs, family, name)
+
+    def _anchor(self, reader: Reader, var: relax.Var) -> Anchor:
+        call = self.partition.definition[var]
+        build = builder_of(call)
+        assert build is not None, op_name(call)
+        anchor: Anchor = build(reader, call, self.target)
+        reader.stages[var] = anchor.element
+        if anchor.word is not None:
+            reader.word_stages[var] = anchor.word
+        return anchor
+
+    def _add_branches(self, reader: Reader, region: Region) -> None:
+        """Build the other convolutions of a region; stage ``joint`` has what all outputs make of them."""
+        if not region.branches:
+            return
+        for number, var in enumerate(region.branches, 1):
+            reader.suffix = f"_{number}"
+            self._anchor(reader, var)
+        reader.suffix = ""
+        shape, joint = stored_shape(region.shape, Layout.MAP), region.joint
+        assert joint is not None
+        stage = reader.compute(shape, lambda *i: reader.element(joint, logical_index(i, 4, Layout.MAP)), "joint")
+        reader.stages[joint] = lambda index: stage(*stored_index(index, 4, Layout.MAP))
 
     def copy(self, var: relax.Var, layout: Layout) -> Kernel:
         """A kernel that stores a value (a view, say) in another layout."""

@@ -70,13 +70,15 @@ class _Lowering:
             if builder_of(call) is None:
                 self._foreign(region.anchor, call)
                 return
-            for operand in {"bnn.bconv2d": call.args[:1], "bnn.bmatmul": call.args}.get(op_name(call), []):
-                self._make_words_readable(operand)
+            for anchor in region.anchors:
+                call = self.partition.definition[anchor]
+                for operand in {"bnn.bconv2d": call.args[:1], "bnn.bmatmul": call.args}.get(op_name(call), []):
+                    self._make_words_readable(operand)
         for var in region.outputs:
             self.layout_of[var] = choose_layout(shape_of(var), dtype_of(var))
         self._emit(self.kernels.region(region))
         name = self.kernel_of.get(region.outputs[0].name, "") if region.outputs else ""
-        for var in ([region.anchor] if region.anchor is not None else []) + region.members:
+        for var in region.values:
             self.kernel_of.setdefault(var.name, name)
 
     def _argmax_of_resize(self, region: Region, call: relax.Call) -> None:

@@ -32,6 +32,7 @@ class Reader:
     region : the region that the kernel computes (its members are expressions, not loads).
     inputs, arguments : placeholders, and what to pass for them (Relax variables or numpy arrays), in one order.
     stages : values of the region that are tensors inside the kernel, with a function from index to element.
+    suffix : of the names of stages, while the second or a later convolution of a kernel is built.
     word_stages : those of them that are words of bits, with a function from (pixel, position) to word.
     """
 
@@ -42,6 +43,7 @@ class Reader:
         self.inputs: list[te.Tensor] = []
         self.arguments: list[relax.Var | np.ndarray] = []
         self.stages: dict[relax.Var, Callable[[Index], Scalar]] = {}
+        self.suffix = ""
         self.word_stages: dict[relax.Var, Callable[[Index, Scalar], Scalar]] = {}
         self.analyzer = sym.Analyzer()
         members = [partition.definition[member] for member in region.members] if region is not None else []
@@ -185,7 +187,7 @@ class Reader:
                 value = tirx.Let(variable, bound, value)
             return value
 
-        return te.compute(tuple(shape), known, name=name)
+        return te.compute(tuple(shape), known, name=name + self.suffix)
 
     def reduce_axis(self, extent: int, name: str):
         """A reduction axis (IterVar) whose range the reader knows."""
