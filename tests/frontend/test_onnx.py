@@ -411,3 +411,33 @@ def test_without_onnxruntime_the_reference_evaluator_is_asked(save, monkeypatch)
     )
     source = load_source(path)
     assert source.oracle == "the reference evaluator" and torch.equal(source.expected[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("activation", "weight", "planes"),
+    [
+        # (bits, signed, narrow) of the activation; of the weight, or None for +-1; products of bit planes
+        ((2, 0, 0), None, 2),
+        ((4, 0, 0), None, 4),
+        ((1, 0, 0), None, 1),
+        ((2, 1, 1), None, 2),
+        ((1, 1, 0), (2, 1, 1), 2),
+    ],
+)
+def test_quantised_layers_are_sums_of_planes(activation, weight, planes, save):
+    weights = {
+        "w": values(6, 4, 3, 3), "scale": np.float32(0.25), "one": np.float32(1), "zero": np.float32(0),
+        "a_bits": np.float32(activation[0]), "w_bits": np.float32(weight[0] if weight else 1),
+    }  # fmt: skip
+    signed, narrow = weight[1:] if weight else (1, 0)
+    nodes = [
+        node("Quant", "x scale zero a_bits", "a", QONNX, signed=activation[1], narrow=activation[2]),
+        node("Quant", "w one zero w_bits", "q", QONNX, signed=signed, narrow=narrow),
+        node("Conv", "a q", "y", name="layer", pads=[1, 1, 1, 1]),
+    ]
+    source = load_source(save(nodes, weights=weights))
+    made = compile_source(source, resolve("llvm", 1))
+    assert [(row["path"], row["decision"], row["planes"]) for row in made.artifact.explain()] == [
+        ("layer", "binary", planes)
+    ]
+    assert torch.equal(made.artifact(source.inputs[0]), source.expected[0])

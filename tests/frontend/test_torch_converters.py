@@ -143,6 +143,7 @@ def test_signs_are_binary(case):
     [
         (lambda x: F.adaptive_max_pool2d(x, 2, return_indices=True), UnsupportedError, "positions of the maxima are"),
         (lambda x: x.index_put((x > 0,), torch.tensor(1.0), accumulate=True), UnsupportedError, "torch.where"),
+        (lambda x: F.dropout(x, 0.5), UnsupportedError, r"at random, in eval mode too; write F\.dropout\(x, p, self"),
         (lambda x: x[x > 0], ModelError, r"how many elements .* depends on the data, .*torch\.where\(mask, a, b\)"),
     ],
 )

@@ -210,6 +210,12 @@ def _native_group_norm(builder: relax.BlockBuilder, values: Values, node: fx.Nod
     return builder.emit(normalised), None, None
 
 
+def _native_dropout(builder: relax.BlockBuilder, values: Values, node: fx.Node) -> tuple[relax.Var | None, ...]:
+    if argument(node, 2, "train"):
+        raise ValueError("it drops values at random, in eval mode too; write F.dropout(x, p, self.training)")
+    return values[node.args[0]], None
+
+
 #: Names of nodes' operators -> what takes the place of TVM's translation.
 CONVERTERS: Mapping[str, Converter] = {
     "adaptive_max_pool2d.default": _adaptive_max_pool2d,
@@ -220,6 +226,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "elu.default": _elu,
     "max.dim": _with_position(relax.op.max, relax.op.argmax),
     "min.dim": _with_position(relax.op.min, relax.op.argmin),
+    "native_dropout.default": _native_dropout,
     "native_group_norm.default": _native_group_norm,
     "prod.dim_int": _reduced(relax.op.prod),
     "signbit.default": _signbit,
