@@ -1,10 +1,10 @@
 """The network of Ding et al. 2024: binary encoder-decoder with attention and parallel upsampling.
 
-Importing this package does not load PyTorch yet: each name is fetched when it is first asked for.
+Importing this package does not load PyTorch yet: its names are fetched when one of them is first asked for.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tvm_bnn.examples.ding2024.config import BENCH, DEMO, Ding2024Config
@@ -39,12 +39,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-            globals()[name] = value
-            return value
+def __getattr__(name: str) -> object:
+    # all at once: who asks for a name that is not there is to find those that are
+    if not name.startswith("_"):
+        for home, names in _HOMES.items():
+            module = importlib.import_module(f"{__name__}.{home}")
+            globals().update({known: getattr(module, known) for known in names})
+        if name in globals():
+            return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
