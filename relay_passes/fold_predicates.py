@@ -237,9 +237,9 @@ def _intervals(truth: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray, s
         if len(changes) > 2:
             raise _Declined(f"its bit changes at {len(changes)} sums")
         if len(changes) == 0:
-            lowest[index], width[index] = (0, 2**32 - 1) if bits[0] else (bound + 1, 0)
+            lowest[index], width[index] = (-bound, 2 * bound) if bits[0] else (bound + 1, 0)
         elif len(changes) == 1:
-            lowest[index], width[index] = (-(2**31), changes[0] - 1 + 2**31) if bits[0] else (changes[0], _TOP)
+            lowest[index], width[index] = (-bound, changes[0] - 1 + bound) if bits[0] else (changes[0], _TOP)
         else:
             kind = "interval"
             first, second = changes
