@@ -8,6 +8,8 @@ its own region or from lower numbers, so region g only ever reads regions below 
 Where members add results of two binary convolutions, the later region takes in the earlier one, so that neither result
 is ever stored, as long as nothing before the later region reads the earlier one.
 
+A large map of a float convolution (a stem) that only a max-pooling reads is made in the kernel of the pooling.
+
 *Views* (reshape, slice, concat, nearest resize, ...) belong to no region: whoever reads a view computes where its
 elements lie. A value is an output of its region when another region, or the caller, reads it, directly or through
 views.
@@ -15,6 +17,7 @@ views.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 
 from tvm import relax
 
@@ -26,6 +29,8 @@ from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, shape_of
 
 #: Convolutions that one kernel adds up.
 MOST_SUMMANDS = 8
+#: Elements of a map that does not stay in a cache until it is pooled.
+LARGE_MAP = 1 << 18
 #: Rearrangements that readers resolve by index arithmetic.
 VIEWS = frozenset(
     "relax.reshape relax.permute_dims relax.expand_dims relax.squeeze relax.strided_slice relax.concat relax.split "
@@ -47,6 +52,7 @@ class Region:
 
     branches : earlier convolutions of the same shape whose results members add to the anchor's; none is ever stored.
     joint : with branches, the member through which all outputs depend on the convolutions.
+    pooled : the region of a convolution that only the anchor reads, a max-pooling: a few rows of its map at a time.
     absorbed : a linear resize that only the anchor reads, an argmax over the channels: full-resolution logits are then
     never stored. Such a region takes no members.
     """
@@ -59,6 +65,7 @@ class Region:
     branches: list[relax.Var] = field(default_factory=list)
     joint: relax.Var | None = None
     absorbed: relax.Var | None = None
+    pooled: "Region | None" = None
 
     @property
     def anchors(self) -> list[relax.Var]:
@@ -68,7 +75,7 @@ class Region:
     @property
     def values(self) -> list[relax.Var]:
         """All that the region computes, in order."""
-        return [*self.anchors[::-1], *self.members]
+        return [*(self.pooled.values if self.pooled else []), *self.anchors[::-1], *self.members]
 
 
 @dataclass
@@ -120,6 +127,7 @@ class _Partitioner:
                 self._new_region(var, anchor=var)
                 self.regions[-1].absorbed = next((o for o in operands(value) if o in self.absorbed), None)
         self._merge_sums()
+        self._pool_rows()
         self._find_outputs()
         return Partition(self.regions, self.definition, self.region_of)
 
@@ -203,6 +211,36 @@ class _Partitioner:
                 if home is not None and home is not earlier and home.index < region.index:
                     return False
         return self._joint(earlier, region, reading) is not None
+
+    def _pool_rows(self) -> None:
+        """Let a max-pooling take in the float convolution whose large map it alone reads."""
+        reading = self._reading()
+        for region in list(self.regions):
+            source = self._poolable(region, reading)
+            if source is None:
+                continue
+            region.pooled = source
+            for var in source.values:
+                self.region_of[var] = region
+            self.regions[source.index] = region
+
+    def _poolable(self, region: Region, reading) -> Region | None:
+        """The convolution that a region pools, if nothing else reads it and it is worth a loop of its own."""
+        if region.anchor is None or op_name(self.definition[region.anchor]) != "relax.nn.max_pool2d":
+            return None
+        data, attrs = self.definition[region.anchor].args[0], self.definition[region.anchor].attrs
+        if any(int(step) > int(window) for step, window in zip(attrs.strides, attrs.pool_size, strict=True)):
+            return None  # rows that no window reads
+        source = self.region_of.get(data) if isinstance(data, relax.Var) else None
+        if source is None or source.anchor is None or source.branches or source.shape[1] < 32:
+            return None
+        call = self.definition[source.anchor]
+        if op_name(call) != "relax.nn.conv2d" or int(call.attrs.groups) != 1 or not is_constant(call.args[1]):
+            return None
+        outside = [v for v in source.values if any(self._home(r) is not source for r, _ in reading[v])]
+        if outside != [data] or len(reading[data]) != 1 or prod(source.shape) < LARGE_MAP:
+            return None
+        return source if str(data.ty.dtype) == "float32" else None
 
     def _joint(self, earlier: Region, region: Region, reading) -> relax.Var | None:
         """The first member of both regions that every path from a convolution to a reader outside passes through."""

@@ -6,7 +6,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from tvm_bnn.schedules import conv, elementwise, reduce, resize
+from tvm_bnn.schedules import conv, conv_pool, elementwise, reduce, resize
 
 RULE_ATTR = "tvm_bnn.rule"
 
@@ -18,6 +18,7 @@ BUILD_CONFIG = {"tirx.disable_cse_tir": True}
 RULES: dict[str, Callable[..., str]] = {
     "conv": conv.apply,
     "grouped_conv": conv.apply_grouped,
+    "conv_pool": conv_pool.apply,
     "elementwise": elementwise.apply,
     "reduce": reduce.apply,
     "plane_sum": reduce.apply,

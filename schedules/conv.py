@@ -104,7 +104,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
         if pad_apart:
             parallel_rows(sch, sch.get_loops(sch.get_sblock(name)))
         else:
-            _copy_rows(sch, sch.get_sblock(name), rows, target)
+            copy_rows(sch, sch.get_sblock(name), rows, target)
     for block, first_tap in sums:
         sch.decompose_reduction(block, first_tap)
     rule = f"{'bconv2d' if binary else 'conv2d'}-{target.isa}"
@@ -115,9 +115,9 @@ def _fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], t
     """Place all that a tile computes under its loop; returns the sums of a joint tile."""
     sums, lanes = [], extent(sch, inner[-1])
     if stages.has("joint"):
-        _in_registers(sch, inner)
+        in_registers(sch, inner)
         for name in stages.starting("acc"):
-            sums += _sums_of_tile(sch, sch.get_sblock(name), xo, tile, lanes)
+            sums += sums_of_tile(sch, sch.get_sblock(name), xo, tile, lanes)
         sch.set_scope(sch.get_sblock("joint"), 0, "local")
     for name in stages.values:
         _place_value(sch, sch.get_sblock(name), xo, lanes)
@@ -125,7 +125,7 @@ def _fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], t
     return sums
 
 
-def _in_registers(sch: Schedule, inner: list[LoopRV]) -> None:
+def in_registers(sch: Schedule, inner: list[LoopRV]) -> None:
     """Unroll the loops over a tile's pixels and vectors; the last one is a vector."""
     for loop in inner[:-1]:
         sch.unroll(loop)
@@ -140,7 +140,7 @@ def _place_value(sch: Schedule, value: SBlockRV, xo: LoopRV, lanes: int) -> None
         sch.unroll(loop)
 
 
-def _sums_of_tile(sch: Schedule, acc: SBlockRV, xo: LoopRV, tile: ConvTile, lanes: int) -> list[_Sum]:
+def sums_of_tile(sch: Schedule, acc: SBlockRV, xo: LoopRV, tile: ConvTile, lanes: int) -> list[_Sum]:
     """Place the accumulators of a convolution in the tile of the epilogue that reads them."""
     sch.compute_at(acc, xo, preserve_unit_loops=True)
     n, y, x, o, *taps = inner_loops(sch, acc, xo)
@@ -167,11 +167,11 @@ def _accumulate(
         # One loop over the contiguous (kx, channel) run: LLVM would unroll a short one and spill accumulators.
         run = sch.fuse(kx, kc)
         sch.reorder(*outer, first, run, *inner)
-    _in_registers(sch, inner)
+    in_registers(sch, inner)
     return [(acc, first), *sums]
 
 
-def _copy_rows(sch: Schedule, pad: SBlockRV, rows: LoopRV, target) -> None:
+def copy_rows(sch: Schedule, pad: SBlockRV, rows: LoopRV, target) -> None:
     """Copy the rows of input that a row of output needs, with their border."""
     sch.compute_at(pad, rows, preserve_unit_loops=True)
     last = inner_loops(sch, pad, rows)[-1]

@@ -195,6 +195,38 @@ def test_declines_to_merge(build, emit, function):
     check_order(parts)
 
 
+LARGE = (1, 3, 128, 128)
+
+
+def pooled(x, emit, filters=64, others=lambda value, emit: []):
+    weight = relax.const(np.ones((filters, 3, 3, 3), np.float32))
+    value = emit(exp(emit(conv2d(x, weight, strides=2, padding=1))))
+    return relax.Tuple([emit(max_pool2d(value, (3, 3), strides=(2, 2))), *others(value, emit)])
+
+
+def test_a_large_map_is_pooled_where_it_is_made(build, emit):
+    parts = partition(build(lambda x: pooled(x, emit), LARGE)["main"])
+    (region,) = parts.regions
+    assert region.pooled is not None and [op_name(parts.definition[v]) for v in region.outputs] == [
+        "relax.nn.max_pool2d"
+    ]
+    check_order(parts)
+
+
+UNPOOLED = {
+    "others read the map": (lambda x, e: pooled(x, e, others=lambda v, e: [e(negative(v))]), LARGE),
+    "a small map": (pooled, (1, 3, 32, 32)),
+    "few filters": (lambda x, e: pooled(x, e, filters=16), (1, 3, 512, 512)),
+}
+
+
+@pytest.mark.parametrize(("function", "shape"), UNPOOLED.values(), ids=list(UNPOOLED))
+def test_declines_to_pool_where_the_map_is_made(build, emit, function, shape):
+    parts = partition(build(lambda x: function(x, emit), shape)["main"])
+    assert all(region.pooled is None for region in parts.regions)
+    check_order(parts)
+
+
 def test_operands_of_nested_expressions(build, emit):
     found = []
 

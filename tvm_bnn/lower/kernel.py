@@ -4,6 +4,7 @@
 stage      holds
 =========  ==================================================================================
 (anchor)   ``pad``, ``acc`` and the like, see ``anchors``
+``map``    what a pooling pools, where that is made in the same kernel
 ``joint``  of several convolutions that one epilogue adds up: the value through which all outputs read them
 ``out_i``  an output that other kernels read as numbers, or bits that come as whole words
 ``cond_i`` a predicate per element, False behind the last channel
@@ -58,10 +59,14 @@ class KernelBuilder:
         """The kernel of a region; its outputs take the layouts given in ``layout_of``."""
         reader = Reader(self.partition, self.layout_of, region)
         family, name = "elementwise", "elementwise"
+        if region.pooled is not None:
+            self._add_pooled(reader, region.pooled, self.partition.definition[region.anchor].args[0])
         if region.anchor is not None:
             name = op_name(self.partition.definition[region.anchor]).split(".")[-1]
             family = self._anchor(reader, region.anchor).family
             self._add_branches(reader, region)
+        if region.pooled is not None:
+            family, name = "conv_pool", f"conv2d_{name}"
         outputs = [(var, self.layout_of[var]) for var in region.outputs]
         return self._assemble(reader, outputs, family, name)
 
@@ -87,6 +92,15 @@ class KernelBuilder:
         assert joint is not None
         stage = reader.compute(shape, lambda *i: reader.element(joint, logical_index(i, 4, Layout.MAP)), "joint")
         reader.stages[joint] = lambda index: stage(*stored_index(index, 4, Layout.MAP))
+
+    def _add_pooled(self, reader: Reader, source: Region, data: relax.Var) -> None:
+        """Build the convolution that a region pools: stages ``pad_0``, ``acc_0`` and ``map``."""
+        reader.suffix = "_0"
+        self._anchor(reader, source.anchor)
+        reader.suffix = ""
+        shape = stored_shape(source.shape, Layout.MAP)
+        stage = reader.compute(shape, lambda *i: reader.element(data, logical_index(i, 4, Layout.MAP)), "map")
+        reader.stages[data] = lambda index: stage(*stored_index(index, 4, Layout.MAP))
 
     def copy(self, var: relax.Var, layout: Layout) -> Kernel:
         """A kernel that stores a value (a view, say) in another layout."""

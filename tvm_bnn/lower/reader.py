@@ -46,7 +46,7 @@ class Reader:
         self.suffix = ""
         self.word_stages: dict[relax.Var, Callable[[Index, Scalar], Scalar]] = {}
         self.analyzer = sym.Analyzer()
-        members = [partition.definition[member] for member in region.members] if region is not None else []
+        members = [partition.definition[member] for member in region.values] if region is not None else []
         self._readers = Counter(operand for call in members for operand in operands(call) * reads(call))
         self._shared: dict[tuple[relax.Var, str], tirx.Var] = {}
         self._let: list[tuple[tirx.Var, Scalar]] = []
