@@ -24,6 +24,7 @@ def normalisation(seed: int = 0) -> nn.BatchNorm2d:
     """Statistics and parameters of a trained layer, with negative, zero and tiny gammas among them."""
     generator = torch.Generator().manual_seed(seed)
     norm = nn.BatchNorm2d(FILTERS)
+    assert norm.running_mean is not None and norm.running_var is not None
     norm.running_mean.copy_(torch.randn(FILTERS, generator=generator) * 9)
     norm.running_var.copy_(torch.rand(FILTERS, generator=generator) * 60 + 0.1)
     norm.weight.data.copy_(torch.randn(FILTERS, generator=generator))
