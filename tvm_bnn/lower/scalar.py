@@ -50,6 +50,19 @@ def _hidden(number, loaded):
     return (loaded.astype("uint32") & tirx.const(0, "uint32")) | tirx.const(int(number.value) % (1 << 32), "uint32")
 
 
+def _not(x):
+    """Not x. TVM turns Not(a < b) into b <= a and EQ's opposite into an ordered comparison; of NaN neither holds."""
+    return tirx.EQ(x.astype("uint8"), tirx.const(0, "uint8"))
+
+
+def _extreme(a, b, second):
+    """b where ``second`` holds (b is at least, or at most, a) or b is NaN, else a: so NaN passes from both sides."""
+    if not _is_float(a) or isinstance(b, tirx.FloatImm):
+        return tirx.Select(second, b, a)
+    is_number = tirx.abs(b) <= tirx.const(math.inf, str(b.ty.dtype))
+    return tirx.Select(second, b, tirx.Select(is_number, a, b))
+
+
 def _clip(call, x):
     low, high = (tirx.const(_number(bound), x.ty.dtype) for bound in call.args[1:])
     return tirx.min(high, tirx.max(low, x))  # constants first: NaN passes
@@ -105,21 +118,21 @@ SCALAR: dict[str, Callable] = {
     "relax.subtract": lambda call, a, b: a - b,
     "relax.multiply": _multiply,
     "relax.divide": lambda call, a, b: a / b if _is_float(a) else tirx.truncdiv(a, b),
-    "relax.maximum": lambda call, a, b: tirx.max(a, b),
-    "relax.minimum": lambda call, a, b: tirx.min(a, b),
+    "relax.maximum": lambda call, a, b: _extreme(a, b, b >= a),
+    "relax.minimum": lambda call, a, b: _extreme(a, b, b <= a),
     "relax.power": _power,
     "relax.floor_divide": lambda call, a, b: tirx.floordiv(a, b),
     "relax.floor_mod": lambda call, a, b: tirx.floormod(a, b),
     "relax.equal": lambda call, a, b: tirx.EQ(a, b),
-    "relax.not_equal": lambda call, a, b: tirx.NE(a, b),
+    "relax.not_equal": lambda call, a, b: _not(tirx.EQ(a, b)),
     "relax.less": lambda call, a, b: a < b,
     "relax.less_equal": lambda call, a, b: a <= b,
     "relax.greater": lambda call, a, b: a > b,
     "relax.greater_equal": lambda call, a, b: a >= b,
     "relax.logical_and": lambda call, a, b: tirx.And(a, b),
     "relax.logical_or": lambda call, a, b: tirx.Or(a, b),
-    "relax.logical_xor": lambda call, a, b: tirx.Or(tirx.And(a, tirx.Not(b)), tirx.And(tirx.Not(a), b)),
-    "relax.logical_not": lambda call, a: tirx.Not(a),
+    "relax.logical_xor": lambda call, a, b: tirx.Or(tirx.And(a, _not(b)), tirx.And(_not(a), b)),
+    "relax.logical_not": lambda call, a: _not(a),
     "relax.where": lambda call, c, a, b: tirx.Select(c, a, b),
     "relax.astype": _astype,
     "relax.clip": _clip,
