@@ -29,6 +29,8 @@ from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, shape_of
 
 #: Convolutions that one kernel adds up.
 MOST_SUMMANDS = 8
+#: Filters that read a row of computed input, so that it is computed once.
+MOST_READERS = 32
 #: Elements of a map that does not stay in a cache until it is pooled.
 LARGE_MAP = 1 << 18
 #: Rearrangements that readers resolve by index arithmetic.
@@ -128,6 +130,7 @@ class _Partitioner:
                 self.regions[-1].absorbed = next((o for o in operands(value) if o in self.absorbed), None)
         self._merge_sums()
         self._pool_rows()
+        self._compute_rows()
         self._find_outputs()
         return Partition(self.regions, self.definition, self.region_of)
 
@@ -242,6 +245,26 @@ class _Partitioner:
             return None
         return source if str(data.ty.dtype) == "float32" else None
 
+    def _compute_rows(self) -> None:
+        """Let a 1x1 float convolution (a head) compute the elementwise values that it alone reads, row by row."""
+        reading = self._reading()
+        for region in list(self.regions):
+            if region.anchor is None or self._home(region) is not region:
+                continue
+            call = self.definition[region.anchor]
+            if op_name(call) != "relax.nn.conv2d" or not is_constant(call.args[1]) or int(call.attrs.groups) != 1:
+                continue
+            filters, _, *kernel = shape_of(call.args[1])
+            data = call.args[0]
+            source = self.region_of.get(data) if isinstance(data, relax.Var) else None
+            if source is None or source.anchor is not None or kernel != [1, 1] or filters > MOST_READERS:
+                continue
+            outside = [v for v in source.values if any(self._home(r) is not source for r, _ in reading[v])]
+            if outside == [data] and len(reading[data]) == 1 and len(source.shape) == 4:
+                for var in source.values:
+                    del self.region_of[var]
+                source.members = []
+
     def _joint(self, earlier: Region, region: Region, reading) -> relax.Var | None:
         """The first member of both regions that every path from a convolution to a reader outside passes through."""
         anchors, values = {*earlier.anchors, *region.anchors}, [*earlier.values, *region.values]
@@ -292,7 +315,7 @@ class _Partitioner:
                 want(operand, region)
         for var in operands(self.function.body.body):
             want(var, None)
-        self.regions = [region for index, region in enumerate(self.regions) if region.index == index]
+        self.regions = [r for index, r in enumerate(self.regions) if r.index == index and r.values]
         for region in self.regions:
             region.outputs = [var for var in region.values if var in wanted]
 

@@ -227,6 +227,33 @@ def test_declines_to_pool_where_the_map_is_made(build, emit, function, shape):
     check_order(parts)
 
 
+def head(x, emit, filters=8, kernel=1, others=lambda value, emit: []):
+    gate = emit(relax.op.sigmoid(emit(relax.op.mean(x, [2, 3], keepdims=True))))
+    value = emit(multiply(x, gate))
+    weight = relax.const(np.ones((filters, 32, kernel, kernel), np.float32))
+    return relax.Tuple([emit(conv2d(value, weight)), *others(value, emit)])
+
+
+def test_a_head_computes_the_rows_that_it_alone_reads(build, emit):
+    parts = partition(build(lambda x: head(x, emit), WIDE)["main"])
+    assert described(parts) == [("mean", ["sigmoid"], 1), ("conv2d", [], 1)]
+    check_order(parts)
+
+
+STORED = {
+    "others read it": lambda x, e: head(x, e, others=lambda v, e: [e(max_pool2d(v, (2, 2)))]),
+    "a larger kernel": lambda x, e: head(x, e, kernel=3),
+    "many filters": lambda x, e: head(x, e, filters=64),
+}
+
+
+@pytest.mark.parametrize("function", STORED.values(), ids=list(STORED))
+def test_declines_to_compute_rows(build, emit, function):
+    parts = partition(build(lambda x: function(x, emit), WIDE)["main"])
+    assert ("", ["multiply"], 1) in described(parts)
+    check_order(parts)
+
+
 def test_operands_of_nested_expressions(build, emit):
     found = []
 

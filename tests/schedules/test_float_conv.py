@@ -111,5 +111,22 @@ CASES.update(
 )
 
 
+def gated_head(channels, filters, size=(7, 13), batch=1):
+    """A case: a 1x1 convolution of values that it alone reads, which are computed row by row."""
+
+    def build(case):
+        data = case.argument(batch, channels, *size)
+        gate = case.emit(relax.op.sigmoid(case.argument(batch, channels, 1, 1)))
+        value = case.emit(relu(case.emit(multiply(data, gate))))
+        return case.emit(conv2d(value, case.constant(filters, channels, 1, 1)))
+
+    return build
+
+
+for channels, filters in [(64, 19), (33, 3), (100, 32)]:
+    CASES[f"gated head {channels}-{filters}"] = gated_head(channels, filters)
+CASES["gated head, batch 2"] = gated_head(40, 19, batch=2)
+
+
 def test_equals_the_reference(grid, case, target, target_of):
     grid.check(case, target_of(target))

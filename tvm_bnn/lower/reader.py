@@ -17,6 +17,7 @@ from tvm_bnn.lower.index import Index, Scalar, broadcast_index, shifted, split_o
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, stored_shape, words
 from tvm_bnn.lower.scalar import immediate, reads, scalar
 from tvm_bnn.lower.views import VIEWS, nearest
+from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.partition import Partition, Region
@@ -100,6 +101,8 @@ class Reader:
             return self._tuple_field(value, index)
         if var is not None and self.is_member(var):
             return self._shared_member(var, value, index)
+        if op_name(value) in ELEMENTWISE:  # in no region: its only reader computes it
+            return self._member(value, index)
         view = VIEWS.get(op_name(value))
         if is_nearest(value):
             view = nearest

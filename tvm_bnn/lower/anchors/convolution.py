@@ -248,7 +248,8 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         return value if inside is None else tirx.if_then_else(inside, value, tirx.const(0.0, "float32"))
 
     planar = _is_planar(reader, data)
-    if any(geometry.padding) or planar:
+    computed = isinstance(data, relax.Var) and data not in reader.layout_of and data not in reader.stages
+    if any(geometry.padding) or planar or computed:
         source = _padded_source(reader, data, (batch, channels, rows, columns), padded, planar)
     else:
         source = padded
