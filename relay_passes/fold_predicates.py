@@ -27,7 +27,6 @@ from tvm_bnn.relay_passes.rewriter import DataflowRewriter, dtype_of, op_name, p
 
 #: Values tried at once, over all filters.
 _CHUNK = 1 << 22
-_TOP = 2**31 - 1
 
 
 class _Declined(Exception):
@@ -230,16 +229,17 @@ def _intervals(truth: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray, s
     Sums beyond the bound are never seen, so an end of the range is as good as infinity, and ``lowest + span`` may wrap
     around to mean all but an interval.
     """
-    lowest, width = np.zeros(len(truth), np.int64), np.zeros(len(truth), np.int64)
+    reach = 2 * bound  # a span of all sums: thresholds of either direction have the same
+    lowest, width = np.zeros(len(truth), np.int64), np.full(len(truth), reach, np.int64)
     kind = "threshold"
     for index, bits in enumerate(truth):
         changes = np.flatnonzero(bits[1:] != bits[:-1]) + 1 - bound  # sums at which the bit changes
         if len(changes) > 2:
             raise _Declined(f"its bit changes at {len(changes)} sums")
         if len(changes) == 0:
-            lowest[index], width[index] = (-bound, 2 * bound) if bits[0] else (bound + 1, 0)
+            lowest[index] = -bound if bits[0] else bound + 1
         elif len(changes) == 1:
-            lowest[index], width[index] = (-bound, changes[0] - 1 + bound) if bits[0] else (changes[0], _TOP)
+            lowest[index] = changes[0] - 1 - reach if bits[0] else changes[0]
         else:
             kind = "interval"
             first, second = changes
