@@ -59,8 +59,16 @@ def _extreme(a, b, second):
     """b where ``second`` holds (b is at least, or at most, a) or b is NaN, else a: so NaN passes from both sides."""
     if not _is_float(a) or isinstance(b, tirx.FloatImm):
         return tirx.Select(second, b, a)
-    is_number = tirx.abs(b) <= tirx.const(math.inf, str(b.ty.dtype))
-    return tirx.Select(second, b, tirx.Select(is_number, a, b))
+    return tirx.Select(second, b, tirx.Select(_is_number(b), a, b))
+
+
+def _is_number(x):
+    return tirx.abs(x) <= tirx.const(math.inf, str(x.ty.dtype))
+
+
+def _equal(call, a, b):
+    """x == x, by which NaN is told, is true for TVM."""
+    return _is_number(a) if _is_float(a) and call.args[0].same_as(call.args[1]) else tirx.EQ(a, b)
 
 
 def _clip(call, x):
@@ -123,8 +131,8 @@ SCALAR: dict[str, Callable] = {
     "relax.power": _power,
     "relax.floor_divide": lambda call, a, b: tirx.floordiv(a, b),
     "relax.floor_mod": lambda call, a, b: tirx.floormod(a, b),
-    "relax.equal": lambda call, a, b: tirx.EQ(a, b),
-    "relax.not_equal": lambda call, a, b: _not(tirx.EQ(a, b)),
+    "relax.equal": _equal,
+    "relax.not_equal": lambda call, a, b: _not(_equal(call, a, b)),
     "relax.less": lambda call, a, b: a < b,
     "relax.less_equal": lambda call, a, b: a <= b,
     "relax.greater": lambda call, a, b: a > b,
