@@ -1,0 +1,73 @@
+"""Graph n: always the same one, checked in groups, since one module of many graphs compiles faster than many."""
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm import relax
+
+from tests.properties.draws import Draws, from_seed
+from tests.properties.exact import Choices, Outcome, check, target
+from tests.properties.grammar import grow
+from tests.properties.graph import Graph
+
+GROUP = 25  # graphs in one module
+ROTATION = ("avx512", "avx2", "generic")
+CONVENTIONS = ("plus", "minus", "exact")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Graphs GROUP * number and the next ones: on one target in rotation, every tenth group on all of them."""
+
+    number: int
+
+    @property
+    def graphs(self) -> range:
+        """The numbers of its graphs."""
+        return range(GROUP * self.number, GROUP * (self.number + 1))
+
+    @property
+    def targets(self) -> Sequence[str]:
+        """Names of the targets that it runs on, among those that this machine can run."""
+        here = [name for name in ROTATION if target(name).native]
+        return here if self.number % 10 == 0 else [here[self.number % len(here)]]
+
+    @property
+    def sign_zero(self) -> str:
+        """What sign(0) of a real tensor becomes."""
+        return CONVENTIONS[self.number % len(CONVENTIONS)]
+
+
+def record(draws: Draws) -> Choices:
+    """The choices of the graph that draws lead to."""
+    builder = relax.BlockBuilder()
+    with builder.function("main"):
+        with builder.dataflow():
+            graph = Graph(draws)
+            output = builder.emit_output(grow(graph))
+        builder.emit_func_output(output, graph.variables)
+    return tuple(draws.made)
+
+
+def choices_of(number: int) -> Choices:
+    """Graph ``number`` as its choices."""
+    return record(from_seed(number))
+
+
+@functools.cache
+def outcome_of(group: Group) -> Outcome:
+    """Check a group; done once in a session."""
+    return check([choices_of(number) for number in group.graphs], group.targets, group.sign_zero)
+
+
+def groups_of(graphs: range) -> list[Group]:
+    """The groups that hold these graphs, whole."""
+    return [Group(number) for number in sorted({number // GROUP for number in graphs})]
+
+
+def merged(outcomes: Sequence[Outcome]) -> tuple[set[str], set[tuple[str, str]]]:
+    """(steps, decisions with reasons) that some groups reached."""
+    steps = set(itertools.chain.from_iterable(outcome.steps for outcome in outcomes))
+    return steps, set(itertools.chain.from_iterable(outcome.decisions for outcome in outcomes))
