@@ -1,5 +1,7 @@
 """Binary activations: every spelling of a sign, its conventions for 0, and levels other than +-1."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -163,12 +165,12 @@ class DoReFa(nn.Module):
 
 
 IDIOMS: dict[str, Idiom] = {
-    **{name: Idiom(lambda f=f: Conv(f), data="zeros") for name, f in EXACT.items()},
-    **{name: Idiom(lambda f=f: Conv(f), zeros="guessed") for name, f in GUESSED.items()},
-    **{name: Idiom(lambda f=f: Conv(f, padding=1)) for name, f in ROUNDED.items()},
+    **{name: Idiom(partial(Conv, f), data="zeros") for name, f in EXACT.items()},
+    **{name: Idiom(partial(Conv, f), zeros="guessed") for name, f in GUESSED.items()},
+    **{name: Idiom(partial(Conv, f, padding=1)) for name, f in ROUNDED.items()},
     **{
         name: Idiom(
-            lambda parts=parts: Conv(Sequence(first=parts[0], second=parts[1])),
+            partial(Conv, Sequence(first=parts[0], second=parts[1])),
             data="zeros" if up in parts else "real",
             zeros="" if up in parts else "guessed",
         )

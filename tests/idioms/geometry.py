@@ -1,5 +1,7 @@
 """Shapes: kernels, strides, dilation, groups, channels that fill no word, maps of one pixel, shared modules."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -75,18 +77,18 @@ class BeforeIt(nn.Module):
 IDIOMS: dict[str, Idiom] = {
     **{
         f"kernel {height}x{width}": Idiom(
-            lambda k=(height, width): Conv(twice, kernel=(5, 6, *k), padding=(k[0] // 2, k[1] // 2))
+            partial(Conv, twice, kernel=(5, 6, height, width), padding=(height // 2, width // 2))
         )
         for height, width in KERNELS
     },
     **{
         f"{channels} channels": Idiom(
-            lambda c=channels: Conv(kernel=(7, c, 3, 3), padding=1), shapes=((1, channels, 6, 5),)
+            partial(Conv, kernel=(7, channels, 3, 3), padding=1), shapes=((1, channels, 6, 5),)
         )
         for channels in CHANNELS
     },
     **{
-        f"{filters} filters": Idiom(lambda f=filters: Conv(kernel=(f, 6, 3, 3), padding=1))
+        f"{filters} filters": Idiom(partial(Conv, kernel=(filters, 6, 3, 3), padding=1))
         for filters in (1, 31, 33, 65)
     },
     "dilation 2": Idiom(lambda: Conv(twice, dilation=2, padding=2)),

@@ -178,6 +178,7 @@ def batch_norm(channels: int, gamma=None, seed: int = 0) -> nn.BatchNorm2d:
     """
     layer = nn.BatchNorm2d(channels, eps=0.25)
     values = torch.tensor([0.5, -1.0, 2.0, -0.25, 1.0] if gamma is None else gamma)
+    assert layer.running_mean is not None and layer.running_var is not None
     with torch.no_grad():
         layer.weight.copy_(values[torch.arange(channels) % len(values)])
         layer.bias.copy_(odd_eighths((channels,), seed) / 2)

@@ -38,6 +38,11 @@ def chain(**between):
     return Sequence(first=Conv(padding=1), **between, second=Conv(kernel=(4, 5, 3, 3), padding=1))
 
 
+def chained(make):
+    """The same as a factory; make : returns what is between."""
+    return lambda: chain(**make())
+
+
 class Residual(nn.Module):
     """A block as residual binary networks have it: the real value goes around the sign."""
 
@@ -91,7 +96,7 @@ BETWEEN = {
 }
 
 IDIOMS: dict[str, Idiom] = {
-    **{name: Idiom(lambda make=make: chain(**make())) for name, make in BETWEEN.items()},
+    **{name: Idiom(chained(make)) for name, make in BETWEEN.items()},
     "BN-sign-conv-ReLU (XNOR-Net)": Idiom(lambda: Sequence(bn=batch_norm(6), inner=Conv(padding=1), act=F.relu)),
     "BN-sign-conv-ReLU, twice": Idiom(
         lambda: Sequence(

@@ -1,5 +1,7 @@
 """What a two-level tensor may pass through between its sign and the convolution."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 
@@ -97,8 +99,8 @@ SEGMENTS = {
 }
 
 IDIOMS: dict[str, Idiom] = {
-    **{name: Idiom(lambda f=f: Conv(f, padding=1), data="zeros") for name, f in PASSED.items()},
-    **{name: Idiom(lambda f=f: Conv(f, kernel=(5, 12, 3, 3), padding=1), data="zeros") for name, f in SEGMENTS.items()},
+    **{name: Idiom(partial(Conv, f, padding=1), data="zeros") for name, f in PASSED.items()},
+    **{name: Idiom(partial(Conv, f, kernel=(5, 12, 3, 3), padding=1), data="zeros") for name, f in SEGMENTS.items()},
     "BN of a sign, one scale": Idiom(lambda: Conv(Sequence(sign=up, bn=uniform(6)), padding=1), data="zeros"),
     "scale by a parameter": Idiom(lambda: Conv(Sequence(sign=up, scale=PerChannel([0.375]))), data="zeros"),
     "pixel shuffle": Idiom(

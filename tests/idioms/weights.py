@@ -1,5 +1,7 @@
 """Binary weights: how they are made from real ones, stored, scaled and gated."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -152,8 +154,8 @@ def dead_filter():
 
 
 IDIOMS: dict[str, Idiom] = {
-    **{name: Idiom(lambda f=f: Conv(rule=f, padding=1)) for name, f in EXACT.items()},
-    **{name: Idiom(lambda f=f: Conv(rule=f, padding=1), exact=False) for name, f in ROUNDED.items()},
+    **{name: Idiom(partial(Conv, rule=f, padding=1)) for name, f in EXACT.items()},
+    **{name: Idiom(partial(Conv, rule=f, padding=1), exact=False) for name, f in ROUNDED.items()},
     "offline +-1": Idiom(lambda: Offline(signs(5, 6, 3, 3))),
     "offline +-alpha a filter": Idiom(lambda: Offline(signs(5, 6, 3, 3) * powers(5).reshape(-1, 1, 1, 1), padding=1)),
     "offline, two levels a filter": Idiom(

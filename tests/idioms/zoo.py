@@ -123,7 +123,7 @@ def _tuple(value):
 
 def _wrong_figures(made: Compilation, inputs: Sequence[Tensor]) -> dict[str, list[checks.Figure]]:
     """Check (b): what is wrong, by the path of the idiom."""
-    nodes = {node.name: node for node in made.imported.program.graph.nodes}
+    nodes = {node.name: node for node in made.imported.exported.graph.nodes}
     found: dict[str, list[checks.Figure]] = {}
     for figure in checks.teacher_forced(made.imported, made.optimized, inputs):
         if not figure.exact_enough:
@@ -141,14 +141,18 @@ def _outcome(made: Compilation, path: str, results: Sequence[np.ndarray], figure
 
     decisions = made.decisions
     layers = [layer for layer in decisions.layers if _case_of(layer.path) == path]
+    pytorch, imported, optimized, artifact = results
     return Outcome(
         path,
         [layer for layer in layers if not layer.path.removeprefix(f"{path}.").startswith(EXEMPT)],
-        *results,
+        pytorch,
+        imported,
+        optimized,
+        artifact,
         figures,
         own(decisions.guessed_signs),
-        own(getattr(decisions, "kept_zeros", [])),
-        own(getattr(decisions, "zero_weights", [])),
+        own(decisions.kept_zeros),
+        own(decisions.zero_weights),
     )
 
 

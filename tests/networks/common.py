@@ -28,6 +28,7 @@ def settle(model: nn.Module, seed: int = 0) -> nn.Module:
     with torch.no_grad():
         for part in model.modules():
             if isinstance(part, nn.BatchNorm2d | nn.BatchNorm1d):
+                assert part.running_mean is not None and part.running_var is not None
                 normal(part.weight, 0.6, 0.5)
                 normal(part.running_mean, 0, 1)
                 part.running_var.uniform_(0.5, 4, generator=generator)
