@@ -2,11 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from tvm_bnn.report import __main__ as command
-from tvm_bnn.report import machine, networks
+from tvm_bnn.report import kernels, machine, networks
 from tvm_bnn.report.machine import MB, Limits
 from tvm_bnn.report.networks import OURS
 from tvm_bnn.report.timing import Timing
@@ -75,6 +76,20 @@ def test_table_shows_ratios_and_says_why_one_is_refused(measured, capsys):
     assert "1.250" in said and "59.0" in said  # the machine
 
 
+def test_kernels_are_a_suite_with_binary_peers(measured, monkeypatch, tmp_path, capsys):
+    path = tmp_path / "kernels.json"
+    asked = []
+    monkeypatch.setattr(kernels, "measure", lambda chosen, *rest: asked.extend(each.name for each in chosen) or [])
+    absent = replace(command.BINARY_PEERS[0], name="absent", modules=("no_such_module_here",))
+    monkeypatch.setattr(command, "BINARY_PEERS", (absent,))
+    code, said, _ = run(capsys, "kernels", "--rows", "pack-nhwc*", "resize-x8-*", "--threads", 1, "--json", path)
+    assert code == 0
+    assert len(asked) == 5 and all(name.startswith(("pack-nhwc", "resize-x8")) for name in asked)
+    assert "left out: absent: no_such_module_here not installed" in said
+    content = json.loads(path.read_text())
+    assert (content["rows"], list(content["missing"])) == ([], ["openvino-fp32", "absent"])
+
+
 def test_rows_are_chosen_by_pattern_in_the_order_of_the_suite():
     known = networks.NETWORKS
     assert command.select(None, known) == list(known)
@@ -87,9 +102,10 @@ def test_rows_are_chosen_by_pattern_in_the_order_of_the_suite():
     [
         (["networks", "--rows", "bench*", "nonsense"], r"found no row 'nonsense'; the rows are bench-3x3-512x1024, "),
         (["networks", "--threads", str(available_cpus() + 1)], r"found --threads \d+; from 1 to \d+ \(the CPUs here\)"),
+        (["kernels", "--rows", "bench*"], r"found no row 'bench\*'; the rows are bconv3x3-56x56x64-bits, "),
         (["networks", "--threads", "0"], r"a whole number from 1 up is needed"),
         (["networks", "--json", "no/such/folder/out.json"], r"cannot write no/such/folder/out.json"),
-        (["speed"], r"invalid choice: 'speed'.*networks"),
+        (["speed"], r"invalid choice: 'speed'.*kernels.*networks"),
     ],
 )
 def test_mistakes_are_one_line_before_anything_is_measured(measured, arguments, message, capsys):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tvm_bnn.report.timing import Timing, interleave, ratio, ratio_text
+from tvm_bnn.report.timing import Seconds, Timing, interleave, ratio, ratio_text, repeated
 
 
 class FakeTime:
@@ -71,3 +71,28 @@ def test_a_wide_spread_on_either_side_forbids_the_ratio(wide_first):
     assert ratio(*pair) is None
     assert ratio_text(*pair) == "no ratio (spread 31%)"
     assert ratio(*pair, limit=0.5) == (0.65 if wide_first else pytest.approx(2 / 1.3))
+
+
+def test_a_run_that_timed_itself_is_believed():
+    ticks = iter(range(100))
+    timings = interleave({"itself": lambda: Seconds(0.25)}, 3, clock=lambda: next(ticks), sleep=lambda _: None)
+    assert timings["itself"].samples == (0.25,) * 3
+
+
+def test_a_repeated_run_fills_its_turn_and_gives_the_median():
+    now, calls = [0.0], []
+    took = iter([5.0, 2.0, 9.0, 1.0, 2.0, 7.0, 4.0])  # two to begin with, one to warm up, four that count
+
+    def run():
+        calls.append(now[0])
+        now[0] += next(took)
+
+    timed = repeated(run, turn=9.0, clock=lambda: now[0])
+    assert len(calls) == 2
+    assert timed() == 3.0
+    assert len(calls) == 7
+
+
+def test_a_repeated_run_that_timed_itself_is_believed():
+    found = repeated(lambda: Seconds(0.5), turn=1e-9)()
+    assert isinstance(found, Seconds) and found == 0.5

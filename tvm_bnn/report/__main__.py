@@ -1,4 +1,4 @@
-"""`python -m tvm_bnn.report networks [--rows PATTERN ...] [--threads N ...] [--json FILE]`: measure and compare."""
+"""`python -m tvm_bnn.report kernels|networks [--rows PATTERN ...] [--threads N ...] [--json FILE]`: measure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,32 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 
 from tvm_bnn import artifact
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.errors import InputError, OutputError
-from tvm_bnn.report import machine, networks, tables
-from tvm_bnn.report.peers import PEERS
+from tvm_bnn.report import kernels, machine, networks, tables
+from tvm_bnn.report.peers import BINARY_PEERS, PEERS
 from tvm_bnn.targets import available_cpus
 
-#: Suite -> names of its rows.
-SUITES: Mapping[str, Sequence[str]] = {networks.SUITE: [network.name for network in networks.NETWORKS]}
-WIDTH = 160
+#: Name -> module with ROWS and measure(rows, limits, peers, rounds, progress).
+SUITES: Mapping[str, Any] = {kernels.SUITE: kernels, networks.SUITE: networks}
+WIDTH = 200
 DISTRIBUTIONS = ("tvm_bnn", "apache-tvm", "torch", "onnxruntime", "openvino")
+
+
+class Named(Protocol):
+    """What a suite can measure."""
+
+    @property
+    def name(self) -> str:
+        """Of its row."""
+
+
+Choice = TypeVar("Choice", bound=Named)
 
 
 @main_guard
@@ -33,10 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     options = _parser().parse_args(arguments)
     # what would fail at the end is refused at the start
-    chosen = select(options.rows, networks.NETWORKS)
+    suite = SUITES[options.suite]
+    chosen = select(options.rows, suite.ROWS)
     threads = thread_counts(options.threads)
     writable(options.json)
     peers, missing = networks.present()
+    names = [peer.name for peer in PEERS]
+    if suite is kernels:
+        names += [peer.name for peer in BINARY_PEERS]
+        missing |= {peer.name: reason for peer in BINARY_PEERS if (reason := peer.missing()) is not None}
     # where no terminal sets a width, no column is cut
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
     with Progress() as progress:
@@ -46,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 limits[count] = machine.measure(count)
         described = {**machine.describe(limits.values()), "versions": versions()}
         console.print(tables.machine(described))
-        rows = networks.measure(chosen, limits, peers, options.rounds, progress)
-    console.print(tables.rows(rows, [peer.name for peer in PEERS]))
+        rows = suite.measure(chosen, limits, peers, options.rounds, progress)
+    console.print(tables.rows(rows, names))
     for note in tables.notes(rows, missing):
         console.print(note)
     if options.json:
@@ -56,20 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def select(patterns: Sequence[str] | None, known: Sequence[networks.Network]) -> list[networks.Network]:
-    """The networks whose name a pattern matches, in the order of the suite; all without patterns.
+def select(patterns: Sequence[str] | None, known: Sequence[Choice]) -> list[Choice]:
+    """The rows whose name a pattern matches, in the order of the suite; all without patterns.
 
     Raises InputError for a pattern that matches nothing.
     """
     for pattern in patterns or ():
-        if not any(fnmatch.fnmatchcase(network.name, pattern) for network in known):
-            names = ", ".join(network.name for network in known)
-            raise InputError(f"found no row {pattern!r}; the rows are {names}; patterns such as 'bench-3x3*' match")
-    return [
-        network
-        for network in known
-        if not patterns or any(fnmatch.fnmatchcase(network.name, pattern) for pattern in patterns)
-    ]
+        if not any(fnmatch.fnmatchcase(row.name, pattern) for row in known):
+            names = ", ".join(row.name for row in known)
+            raise InputError(f"found no row {pattern!r}; the rows are {names}; patterns such as '*3x3*' match")
+    return [row for row in known if not patterns or any(fnmatch.fnmatchcase(row.name, pattern) for pattern in patterns)]
 
 
 def thread_counts(asked: Sequence[int] | None) -> list[int]:
@@ -111,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("suite", choices=list(SUITES), help="what to measure")
     parser.add_argument(
-        "--rows", nargs="+", metavar="PATTERN", help=f"only these of its rows ({', '.join(SUITES[networks.SUITE])})"
+        "--rows", nargs="+", metavar="PATTERN", help="only these of its rows, such as 'bench-3x3*' (default: all)"
     )
     parser.add_argument(
         "--threads", nargs="+", type=positive, metavar="N", help="numbers of threads (default: all CPUs)"

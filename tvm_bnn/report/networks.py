@@ -89,6 +89,9 @@ NETWORKS: tuple[Network, ...] = (
 )
 
 
+ROWS: Sequence[Network] = NETWORKS
+
+
 def present(peers: Iterable[Peer] = PEERS) -> tuple[list[Peer], dict[str, str]]:
     """The peers that can take part, and why the others cannot, by name."""
     reasons = {peer: peer.missing() for peer in peers}

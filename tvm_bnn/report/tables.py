@@ -7,8 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
-from tvm_bnn.report.networks import OURS, Row
+from tvm_bnn.report.networks import OURS
 from tvm_bnn.report.timing import MAX_SPREAD
+
+Row = Mapping[str, Any]
 
 TERA, GIGA = 1e12, 1e9
 #: Share of pixels with PyTorch's class below which a competitor's share is shown.
@@ -38,27 +40,34 @@ def machine(described: Mapping[str, Any]) -> Table:
 
 def rows(measured: Sequence[Row], peers: Sequence[str]) -> Table:
     """One line per row: milliseconds, the share of the limit, and each peer with how many times ours is faster."""
+    taps = any(row.get("valid_taps") is not None for row in measured)
     table = Table(title="medians in ms; in brackets: how many times tvm_bnn is faster", title_justify="left")
-    for head in ("row", "threads", OURS, "limit", "of limit", *peers, "spread"):
-        table.add_column(head, justify="left" if head == "row" else "right")
+    for head in ("row", "threads", OURS, "limit", "of limit", *(["valid taps"] if taps else []), *peers, "spread"):
+        table.add_column(head, justify="left" if head == "row" else "right", no_wrap=head == "row")
     for row in measured:
         table.add_row(
             row["name"],
             str(row["threads"]),
-            f"{row['ours_ms']:.1f}",
-            f"{row['limit_ms']:.1f}",
+            _ms(row["ours_ms"]),
+            _ms(row["limit_ms"]),
             f"{row['ceiling_fraction']:.0%}",
+            *(["-" if row["valid_taps"] is None else f"{row['valid_taps']:.0%}"] if taps else []),
             *(_peer(row, peer) for peer in peers),
             f"{row['spread']:.0%}",
         )
     return table
 
 
+def _ms(value: float) -> str:
+    """Kernels take microseconds."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.3f}"
+
+
 def _peer(row: Row, peer: str) -> str:
     if peer not in row["peers"]:
         return "-"
     ratio = row["ratios"][peer]
-    return f"{row['peers'][peer]:.1f} ({'no ratio' if ratio is None else f'{ratio:.2f}x'})"
+    return f"{_ms(row['peers'][peer])} ({'no ratio' if ratio is None else f'{ratio:.2f}x'})"
 
 
 def notes(measured: Sequence[Row], missing: Mapping[str, str]) -> list[str]:
@@ -66,6 +75,7 @@ def notes(measured: Sequence[Row], missing: Mapping[str, str]) -> list[str]:
     found = [f"left out: {name}: {reason}" for name, reason in missing.items()]
     for row in measured:
         where = f"{row['name']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}"
+        found += [f"{where}: left out: {name}: {reason}" for name, reason in row.get("left_out", {}).items()]
         refused = [name for name, ratio in row["ratios"].items() if ratio is None]
         if refused:
             wide = [f"{name} {spread:.0%}" for name, spread in row["spreads"].items() if spread > MAX_SPREAD]
@@ -73,7 +83,7 @@ def notes(measured: Sequence[Row], missing: Mapping[str, str]) -> list[str]:
                 f"{where}: no ratio to {', '.join(refused)}, since the times of {', '.join(wide)} spread more than "
                 f"{MAX_SPREAD:.0%} (interquartile range over median): run it again on a quieter machine"
             )
-        for name, share in row["agreement"].items():
+        for name, share in row.get("agreement", {}).items():
             itself = f"; PyTorch with itself, oneDNN off, in {row['pytorch_agreement']:.1%}" if name == OURS else ""
             if share < SAME:
                 found.append(f"{where}: {name} agrees with PyTorch in {share:.1%} of the pixels{itself}")

@@ -19,6 +19,13 @@ MAX_SPREAD = 0.2
 WARM_UP = 2
 #: Seconds. The threads of OpenMP, ONNX Runtime and TVM spin for 0.1 to 8 ms after their last piece of work.
 PAUSE = 0.02
+#: Seconds that a turn of `repeated` calls takes, and the most calls in one.
+TURN = 0.01
+MOST_CALLS = 50
+
+
+class Seconds(float):
+    """What a competitor returns that has timed itself: only a part of its call counts."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ def interleave(
 ) -> dict[str, Timing]:
     """Run every competitor once a round, in the given order, and time the rounds after the warm-up.
 
+    competitors : name -> one run; the `Seconds` that a run returns count instead of the time of the call.
     rounds : at least 1; ValueError otherwise.
     clock, sleep : what `time.perf_counter` and `time.sleep` do.
     """
@@ -62,11 +70,37 @@ def interleave(
         for name, run in competitors.items():
             sleep(pause)
             start = clock()
-            run()
-            seconds = clock() - start
+            result = run()
+            seconds = result if isinstance(result, Seconds) else clock() - start
             if number >= warm_up:
                 samples[name].append(seconds)
     return {name: Timing(tuple(taken)) for name, taken in samples.items()}
+
+
+def repeated(
+    run: Callable[[], object], turn: float = TURN, clock: Callable[[], float] = time.perf_counter
+) -> Callable[[], Seconds]:
+    """A run that makes as many calls as fit into a turn, one more to warm up, and returns the median of their seconds.
+
+    After a pause the first call of a kernel of 0.1 ms finds cold caches and a clock that has gone down. `run` is called
+    twice at once, to see how long it takes.
+    """
+
+    def timed() -> Seconds:
+        start = clock()
+        result = run()
+        return result if isinstance(result, Seconds) else Seconds(clock() - start)
+
+    run()
+    start = clock()
+    run()
+    count = max(1, min(MOST_CALLS, int(turn / max(clock() - start, 1e-9))))
+
+    def calls() -> Seconds:
+        run()
+        return Seconds(statistics.median(timed() for _ in range(count)))
+
+    return calls
 
 
 def ratio(slow: Timing, fast: Timing, limit: float = MAX_SPREAD) -> float | None:

@@ -1,8 +1,10 @@
 """Other systems to compare with: one file a peer, one table. Those with ONNX files are the extra `peers`."""
 
-from tvm_bnn.report.peers import onnxruntime_fp32, openvino_fp32, pytorch_eager
-from tvm_bnn.report.peers.peer import FloatNetwork, Peer, Run
+from tvm_bnn.report.peers import onnxruntime_fp32, openvino_binary, openvino_fp32, pytorch_eager
+from tvm_bnn.report.peers.peer import BinaryPeer, FloatNetwork, Peer, Run
 
 PEERS: tuple[Peer, ...] = (onnxruntime_fp32.PEER, openvino_fp32.PEER, pytorch_eager.PEER)
+#: Those with binary layers, of which no framework's networks make use.
+BINARY_PEERS: tuple[BinaryPeer, ...] = (openvino_binary.PEER,)
 
-__all__ = ["PEERS", "FloatNetwork", "Peer", "Run"]
+__all__ = ["BINARY_PEERS", "PEERS", "BinaryPeer", "FloatNetwork", "Peer", "Run"]

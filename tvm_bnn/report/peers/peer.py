@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from tvm_bnn.report.kernel_cases import Layer
+from tvm_bnn.report.timing import Seconds
 
 INSTALL = "pip install 'tvm_bnn[peers]'"
 
@@ -68,5 +71,26 @@ class Peer:
 
     def missing(self) -> str | None:
         """Why the peer cannot take part here; None where it can."""
-        absent = [module for module in self.modules if importlib.util.find_spec(module) is None]
-        return f"{', '.join(absent)} not installed; try {INSTALL}" if absent else None
+        return _missing(self.modules)
+
+
+@dataclass(frozen=True)
+class BinaryPeer:
+    """A peer that has binary convolutions.
+
+    prepare : (layer, whether its result is float with a residual, threads) -> a function that runs the layer once and
+        returns the seconds it took; raises RuntimeError where the peer has no such layer.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    prepare: Callable[[Layer, bool, int], Callable[[], Seconds]]
+
+    def missing(self) -> str | None:
+        """Why the peer cannot take part here; None where it can."""
+        return _missing(self.modules)
+
+
+def _missing(modules: Iterable[str]) -> str | None:
+    absent = [module for module in modules if importlib.util.find_spec(module) is None]
+    return f"{', '.join(absent)} not installed; try {INSTALL}" if absent else None

@@ -1,0 +1,102 @@
+"""The rows of `kernels`: what they compute, what is captured of them, and the arithmetic that is counted."""
+
+import numpy as np
+import pytest
+import torch
+
+from tvm_bnn.reference import evaluate
+from tvm_bnn.report.kernel_call import KernelCall
+from tvm_bnn.report.kernel_cases import KERNELS, SQUARE, WIDE, Layer, packing, resize, stem, to_bits, to_float
+from tvm_bnn.report.timing import Seconds
+from tvm_bnn.targets import host
+
+# name -> (case, family of the kernel's name, shape and dtype of its result)
+SMALL = {
+    "bits": (to_bits(Layer((7, 6, 64), 64), "b"), "bconv2d", (1, 7, 6, 2), "uint32"),
+    "odd channels, dilated": (to_bits(Layer((7, 6, 33), 65, dilation=4), "b"), "bconv2d", (1, 7, 6, 3), "uint32"),
+    "residual, stride 2": (to_float(Layer((8, 6, 64), 32, stride=2), "b"), "bconv2d", (1, 4, 3, 32), "float32"),
+    "1x1": (to_float(Layer((5, 6, 64), 64, kernel=1), "b"), "bconv2d", (1, 5, 6, 64), "float32"),
+    "packing, channels last": (packing((7, 6, 64), True), "elementwise", (1, 7, 6, 2), "uint32"),
+    "packing, channels first": (packing((7, 6, 64), False), "elementwise", (1, 7, 6, 2), "uint32"),
+    "stem": (stem(Layer((16, 15, 3), 32, 7, 2)), "conv2d", (1, 8, 8, 32), "float32"),
+    "resize": (resize((5, 6, 32), 2), "resize2d", (1, 10, 12, 32), "float32"),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_kernel_is_the_only_one_measured_and_its_module_is_exact(name):
+    case, family, shape, dtype = SMALL[name]
+    built = case.build()
+    call = KernelCall(built.module, built.value, built.data, host(1))
+    try:
+        seconds = call()
+    finally:
+        call.close()
+    assert isinstance(seconds, Seconds) and seconds > 0
+    assert call.kernel == family and call.rule
+    result = call._arguments[-1]
+    assert (tuple(result.shape), str(result.dtype)) == (shape, dtype)
+    for found, expected in zip(call.results, evaluate(built.module, built.data), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_residual_of_a_layer_reaches_its_kernel_as_a_map():
+    built = SMALL["residual, stride 2"][0].build()
+    call = KernelCall(built.module, built.value, built.data, host(1))
+    call.close()
+    assert [tuple(each.shape) for each in call._arguments[-2:]] == [(1, 4, 3, 32)] * 2
+    np.testing.assert_array_equal(call._arguments[-2].numpy(), built.data[1])
+
+
+def test_a_module_is_the_same_every_time():
+    case = SMALL["bits"][0]
+    first, second = case.build(), case.build()
+    np.testing.assert_array_equal(first.data[0], second.data[0])
+    np.testing.assert_array_equal(*(evaluate(each.module, each.data)[0] for each in (first, second)))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Layer((7, 9, 4), 6),
+        Layer((7, 9, 4), 6, kernel=1),
+        Layer((8, 9, 4), 6, stride=2),
+        Layer((9, 10, 4), 6, dilation=4),
+        Layer((15, 16, 3), 6, kernel=7, stride=2),
+    ],
+    ids=str,
+)
+def test_geometry_is_pytorchs_and_valid_taps_are_counted(layer):
+    height, width, channels = layer.size
+    ones = torch.nn.Conv2d(
+        channels, layer.filters, layer.kernel, layer.stride, layer.padding, dilation=layer.dilation, bias=False
+    )
+    torch.nn.init.ones_(ones.weight)
+    with torch.no_grad():
+        taps = ones(torch.ones(1, channels, height, width))
+    assert tuple(taps.shape[1:]) == (layer.out[2], *layer.out[:2])
+    assert layer.macs == taps.numel() * channels * layer.kernel**2
+    assert layer.valid_taps == pytest.approx(float(taps.sum()) / layer.macs)
+
+
+def test_twins_have_the_geometry_of_their_layers():
+    for case, _, _, _ in SMALL.values():
+        if case.twin is not None and case.layer is not None:
+            module, inputs = case.twin()
+            with torch.no_grad():
+                result = module.eval()(*inputs)
+            height, width, filters = case.layer.out
+            assert tuple(result.shape) == (1, filters, height, width)
+
+
+def test_the_suite_has_every_size_twice_and_no_name_twice():
+    names = [kernel.name for kernel in KERNELS]
+    assert len(set(names)) == len(names)
+    for size in SQUARE + WIDE:
+        text = "x".join(map(str, size))
+        assert {f"bconv3x3-{text}-bits", f"bconv3x3-{text}-float"} <= set(names)
+    by_name = dict(zip(names, KERNELS, strict=True))
+    assert {by_name[f"bconv3x3-{'x'.join(map(str, size))}-bits"].binary_macs for size in SQUARE} == {115_605_504}
+    # of a row without an epilogue in float, no map is charged
+    assert by_name["bconv3x3-7x7x512-bits"].maps == ()
+    assert by_name["bconv3x3-7x7x512-float"].maps == (7 * 7 * 512 * 4,) * 2

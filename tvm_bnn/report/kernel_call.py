@@ -1,0 +1,82 @@
+"""One kernel of a compiled module, ready to be called by itself on the arguments that the module gave it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tvm_bnn.lower import lower
+from tvm_bnn.report.timing import Seconds
+from tvm_bnn.schedules import schedule_module
+from tvm_bnn.schedules.apply import BUILD_CONFIG, RULE_ATTR
+from tvm_bnn.targets import Target
+
+_SHARE_ALL_CPUS = -3  # see tvm_bnn.runtime
+
+
+class KernelCall:
+    """The kernel that makes one value of a module of Relax operators.
+
+    results : of the whole module, as a flat list; what a test compares with the reference.
+    kernel, rule : the kernel's name, and that of its schedule's rule.
+
+    A call runs the kernel alone and returns the seconds it took. TVM keeps a pool of workers per Python thread, so
+    the kernel runs in a thread of its own; that thread, not the caller, looks at the clock.
+    """
+
+    def __init__(self, module: tvm.IRModule, value: str, data: Sequence[np.ndarray], target: Target) -> None:
+        """`value` : name of a binding in `main`; `data` : one array per argument of `main`."""
+        lowered = lower(module, target)
+        self.kernel = lowered.kernel_of[value]
+        scheduled = schedule_module(lowered.module, lowered.family_of, target)
+        self.rule = str(scheduled[self.kernel].attrs[RULE_ATTR])
+        with tvm.transform.PassContext(config=BUILD_CONFIG):
+            executable = tvm.compile(scheduled, target=target.tvm())
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
+        self._machine = relax.VirtualMachine(executable, tvm.cpu())
+        self._function, self._arguments, self.results = self._thread.submit(
+            self._captured, data, target.threads
+        ).result()
+
+    def __call__(self) -> Seconds:
+        """Run the kernel once."""
+        return self._thread.submit(self._timed).result()
+
+    def close(self) -> None:
+        """End the thread and its workers."""
+        self._thread.shutdown()
+
+    def _timed(self) -> Seconds:
+        start = time.perf_counter()
+        self._function(*self._arguments)
+        return Seconds(time.perf_counter() - start)
+
+    def _captured(
+        self, data: Sequence[np.ndarray], threads: int
+    ) -> tuple[Callable[..., Any], list[Any], list[np.ndarray]]:
+        """The kernel and the arguments of its last call in one run of the module, and what the run returned."""
+        cpus = [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
+        tvm.get_global_func("runtime.config_threadpool")(_SHARE_ALL_CPUS, threads, cpus)
+        last: list[Any] = []
+
+        def watch(function: Any, name: str, before: bool, _result: Any, *arguments: Any) -> int:
+            if before and name == self.kernel:
+                # copies, since the module's next kernels may write over these
+                last[:] = [function, [tvm.runtime.tensor(each.numpy()) for each in arguments]]
+            return 0
+
+        self._machine.set_instrument(watch)
+        results = _flat(self._machine["main"](*map(tvm.runtime.tensor, data)))
+        function, arguments = last
+        return function, arguments, results
+
+
+def _flat(value: Any) -> list[np.ndarray]:
+    return [value.numpy()] if hasattr(value, "numpy") else [leaf for field in value for leaf in _flat(field)]

@@ -1,0 +1,293 @@
+"""The rows of the suite `kernels`: each a small Relax module with one kernel to measure, and the same in float.
+
+Maps are written HxWxC. Of a binary convolution's row the input is a map of bits, and the result either bits (behind
+a threshold a filter) or float with a scale, a shift and a residual, as in a residual block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import tvm
+from torch import Tensor, nn
+from tvm import relax
+
+from tvm_bnn import ops
+
+Map = tuple[int, int, int]
+F32 = 4
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Geometry of a convolution: `size` of its input (H, W, C), zero padding that keeps the size at stride 1."""
+
+    size: Map
+    filters: int
+    kernel: int = 3
+    stride: int = 1
+    dilation: int = 1
+
+    @property
+    def padding(self) -> int:
+        """On each side."""
+        return self.kernel // 2 * self.dilation
+
+    @property
+    def out(self) -> Map:
+        """The result (H, W, C)."""
+        height, width = ((extent - 1) // self.stride + 1 for extent in self.size[:2])
+        return height, width, self.filters
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, padded taps included."""
+        height, width, filters = self.out
+        return height * width * filters * self.size[2] * self.kernel**2
+
+    @property
+    def valid_taps(self) -> float:
+        """Share of the taps that lie inside the map."""
+        return float(np.prod([self._valid(extent) for extent in self.size[:2]]))
+
+    def _valid(self, extent: int) -> float:
+        starts = np.arange((extent - 1) // self.stride + 1)[:, None] * self.stride - self.padding
+        taps = starts + np.arange(self.kernel)[None] * self.dilation
+        return float(np.mean((taps >= 0) & (taps < extent)))
+
+
+@dataclass(frozen=True)
+class Built:
+    """A row's module.
+
+    value : name of the binding whose kernel is measured.
+    data : arguments of `main`.
+    """
+
+    module: tvm.IRModule
+    value: str
+    data: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel to measure.
+
+    build : () -> its module, seeded.
+    twin : () -> the same layer in float and its inputs, for peers; None where there is none to compare with.
+    binary_macs, float_macs : of one call, padded taps included.
+    maps : bytes of each float map that is read or written.
+    valid_taps : share of taps inside the map, of a convolution.
+    layer, residual : of a binary convolution, for peers that have one; whether its result is float.
+    """
+
+    name: str
+    build: Callable[[], Built]
+    twin: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]] | None = None
+    binary_macs: int = 0
+    float_macs: int = 0
+    maps: tuple[int, ...] = field(default=())
+    valid_taps: float | None = None
+    layer: Layer | None = None
+    residual: bool = False
+
+
+def _built(body: Callable[..., tuple[relax.Var, relax.Var]], *shapes: tuple[int, ...]) -> Built:
+    """`main` of float arguments; body(emit, rng, *arguments) gives the value to measure and the result."""
+    rng = np.random.default_rng(0)
+    builder = relax.BlockBuilder()
+    arguments = [relax.Var(f"x{i}", relax.TensorType(shape, "float32")) for i, shape in enumerate(shapes)]
+    with builder.function("main", arguments):
+        with builder.dataflow():
+            value, result = body(builder.emit, rng, *arguments)
+            output = builder.emit_output(result)
+        builder.emit_func_output(output)
+    return Built(builder.get(), value.name, [rng.standard_normal(shape).astype(np.float32) for shape in shapes])
+
+
+def _signs(rng: np.random.Generator, *shape: int) -> relax.Expr:
+    return relax.const(rng.random(shape) < 0.5)
+
+
+def _floats(rng: np.random.Generator, *shape: int) -> relax.Expr:
+    return relax.const(rng.standard_normal(shape).astype(np.float32))
+
+
+def _positive(emit: Any, x: relax.Expr) -> relax.Var:
+    return emit(relax.op.greater_equal(x, relax.const(np.float32(0))))
+
+
+def _bconv(emit: Any, bits: relax.Expr, layer: Layer, rng: np.random.Generator) -> relax.Var:
+    geometry = ops.BConv2DAttrs(
+        strides=(layer.stride,) * 2, padding=(layer.padding,) * 4, dilation=(layer.dilation,) * 2
+    )
+    return emit(ops.bconv2d(bits, _signs(rng, layer.filters, layer.size[2], layer.kernel, layer.kernel), geometry))
+
+
+def _scaled(emit: Any, x: relax.Expr, filters: int, rng: np.random.Generator) -> relax.Var:
+    return emit(ops.affine(x, _floats(rng, 1, filters, 1, 1), _floats(rng, 1, filters, 1, 1)))
+
+
+def _channels_second(emit: Any, x: relax.Expr) -> relax.Var:
+    """An argument that lies in memory as a map between kernels does."""
+    return emit(relax.op.permute_dims(x, [0, 3, 1, 2]))
+
+
+def _nchw(size: Map) -> tuple[int, int, int, int]:
+    height, width, channels = size
+    return 1, channels, height, width
+
+
+def _bytes(size: Map) -> int:
+    return int(np.prod(size)) * F32
+
+
+def _text(size: Map) -> str:
+    return "x".join(map(str, size))
+
+
+def _input(size: Map) -> Tensor:
+    return torch.randn(_nchw(size), generator=torch.Generator().manual_seed(0))
+
+
+class Residual(nn.Module):
+    """A float convolution, its folded batch normalisation being the bias, plus a residual."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.conv = _float_conv(layer)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """The sum."""
+        return self.conv(x) + residual
+
+
+def _float_conv(layer: Layer) -> nn.Conv2d:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Conv2d(
+            layer.size[2], layer.filters, layer.kernel, layer.stride, layer.padding, dilation=layer.dilation
+        )
+
+
+def to_bits(layer: Layer, kind: str) -> Kernel:
+    """Bits -> bits; its float twin ends with ReLU."""
+
+    def body(emit: Any, rng: np.random.Generator, x: relax.Var) -> tuple[relax.Var, relax.Var]:
+        integer = _bconv(emit, _positive(emit, x), layer, rng)
+        lowest = relax.const(rng.integers(-9, 9, (1, layer.filters, 1, 1)).astype(np.int32))
+        span = relax.const(np.full((1, layer.filters, 1, 1), 2**31 - 1, np.uint32))
+        bits = emit(ops.interval(integer, lowest, span))
+        return bits, bits
+
+    return Kernel(
+        f"{kind}-{_text(layer.size)}-bits",
+        lambda: _built(body, _nchw(layer.size)),
+        lambda: (nn.Sequential(_float_conv(layer), nn.ReLU()), (_input(layer.size),)),
+        binary_macs=layer.macs,
+        valid_taps=layer.valid_taps,
+        layer=layer,
+    )
+
+
+def to_float(layer: Layer, kind: str) -> Kernel:
+    """Bits -> float: scale, shift, plus a residual."""
+
+    def body(emit: Any, rng: np.random.Generator, x: relax.Var, y: relax.Var) -> tuple[relax.Var, relax.Var]:
+        integer = _bconv(emit, _positive(emit, x), layer, rng)
+        total = emit(relax.op.add(_scaled(emit, integer, layer.filters, rng), _channels_second(emit, y)))
+        return total, total
+
+    return Kernel(
+        f"{kind}-{_text(layer.size)}-float",
+        lambda: _built(body, _nchw(layer.size), (1, *layer.out)),
+        lambda: (Residual(layer), (_input(layer.size), _input(layer.out))),
+        binary_macs=layer.macs,
+        maps=(_bytes(layer.out), _bytes(layer.out)),
+        valid_taps=layer.valid_taps,
+        layer=layer,
+        residual=True,
+    )
+
+
+def packing(size: Map, channels_last: bool) -> Kernel:
+    """x >= 0 of a float map, whose channels are last (as between kernels) or first (as PyTorch's arguments)."""
+    shape = (1, *size) if channels_last else _nchw(size)
+
+    def body(emit: Any, rng: np.random.Generator, x: relax.Var) -> tuple[relax.Var, relax.Var]:
+        data = _channels_second(emit, x) if channels_last else x
+        bits = _positive(emit, data)
+        # bits are words only for a reader of words
+        layer = Layer(size, 32, kernel=1)
+        return bits, _scaled(emit, _bconv(emit, bits, layer, rng), 32, rng)
+
+    order = "nhwc" if channels_last else "nchw"
+    return Kernel(f"pack-{order}-{_text(size)}", lambda: _built(body, shape), maps=(_bytes(size),))
+
+
+def stem(layer: Layer) -> Kernel:
+    """A float convolution of an image, with scale, shift and ReLU."""
+
+    def body(emit: Any, rng: np.random.Generator, x: relax.Var) -> tuple[relax.Var, relax.Var]:
+        weight = _floats(rng, layer.filters, layer.size[2], layer.kernel, layer.kernel)
+        conv = emit(relax.op.nn.conv2d(x, weight, strides=(layer.stride,) * 2, padding=(layer.padding,) * 2))
+        value = emit(relax.op.nn.relu(_scaled(emit, conv, layer.filters, rng)))
+        return value, value
+
+    return Kernel(
+        f"stem{layer.kernel}x{layer.kernel}-{_text(layer.size)}",
+        lambda: _built(body, _nchw(layer.size)),
+        lambda: (nn.Sequential(_float_conv(layer), nn.ReLU()), (_input(layer.size),)),
+        float_macs=layer.macs,
+        maps=(_bytes(layer.size), _bytes(layer.out)),
+        valid_taps=layer.valid_taps,
+    )
+
+
+def resize(size: Map, scale: int) -> Kernel:
+    """Bilinear upsampling of a float map with channels last."""
+    height, width, channels = size
+    large = (height * scale, width * scale, channels)
+
+    def body(emit: Any, rng: np.random.Generator, x: relax.Var) -> tuple[relax.Var, relax.Var]:
+        data = _channels_second(emit, x)
+        value = emit(
+            relax.op.image.resize2d(
+                data, large[:2], layout="NCHW", method="linear", coordinate_transformation_mode="half_pixel"
+            )
+        )
+        return value, value
+
+    return Kernel(
+        f"resize-x{scale}-{_text(size)}",
+        lambda: _built(body, (1, *size)),
+        lambda: (nn.Upsample(scale_factor=scale, mode="bilinear"), (_input(size),)),
+        maps=(_bytes(size), _bytes(large)),
+    )
+
+
+SQUARE: tuple[Map, ...] = ((56, 56, 64), (28, 28, 128), (14, 14, 256), (7, 7, 512))
+WIDE: tuple[Map, ...] = ((128, 256, 64), (64, 128, 128), (32, 64, 256), (16, 32, 512))
+_CONVOLUTIONS = (
+    *(("bconv3x3", Layer(size, size[2])) for size in SQUARE + WIDE),
+    *(("bconv1x1", Layer(size, size[2], kernel=1)) for size in ((28, 28, 128), (64, 128, 128))),
+    ("bconv3x3-stride2", Layer((56, 56, 64), 128, stride=2)),
+    ("bconv3x3-stride2", Layer((64, 128, 128), 256, stride=2)),
+    ("bconv3x3-dilation4", Layer((32, 64, 256), 256, dilation=4)),
+    ("bconv3x3-to65", Layer((28, 28, 33), 65)),
+)
+PACKED: tuple[Map, ...] = ((56, 56, 64), (64, 128, 128), (128, 256, 64), (256, 512, 64))
+
+KERNELS: tuple[Kernel, ...] = (
+    *(to_bits(layer, kind) for kind, layer in _CONVOLUTIONS),
+    *(to_float(layer, kind) for kind, layer in _CONVOLUTIONS),
+    *(packing(size, channels_last=True) for size in PACKED),
+    packing((128, 256, 64), channels_last=False),
+    *(stem(Layer(size, 64, kernel, 2)) for kernel in (3, 7) for size in ((224, 224, 3), (512, 1024, 3))),
+    resize((32, 64, 128), 2),
+    resize((64, 128, 19), 8),
+)
