@@ -33,6 +33,10 @@ class _Declined(Exception):
     """Why a predicate stays in floats."""
 
 
+# of a bit: with more than one it is declined anyway, and along residual connections all layers before are sources
+_MOST_SOURCES = 16
+
+
 @dataclass
 class _Cone:
     """The operators between integer sums and a bit, in order.
@@ -98,6 +102,8 @@ class _Folder(DataflowRewriter):
         return cone
 
     def _visit(self, expr: relax.Expr, var: relax.Var | None, cone: _Cone, shape: tuple[int, ...]) -> None:
+        if len(cone.leaves) + len(cone.others) > _MOST_SOURCES:
+            return
         for operand in operands(expr):
             if operand in cone.seen:
                 continue
