@@ -26,7 +26,7 @@ def measured(monkeypatch):
             slow = (90.0, 100.0, 110.0) if number == 0 else (50.0, 100.0, 150.0)
             timings = {OURS: Timing((0.025,) * 3), "pytorch-eager": Timing(tuple(each / 1e3 for each in slow))}
             agreement = {OURS: 0.8 if number else 1.0, "pytorch-eager": 0.5 if number else 1.0}
-            rows += [networks._row(network.name, limit, 0.02, timings, agreement, 0.7) for limit in limits.values()]
+            rows += [networks._row(network.name, limit, 0.02, timings, agreement, 0.7, []) for limit in limits.values()]
         return rows
 
     monkeypatch.setattr(machine, "measure", lambda threads: Limits(threads, 1.25e12, 5.9e10, None, {MB: 8e10}))

@@ -45,9 +45,21 @@ def test_both_compute_what_pytorch_computes(row):
     assert 1 - row["agreement"][OURS] <= max(2 * (1 - row["pytorch_agreement"]), 0.01)
 
 
+def test_every_kernel_call_has_a_time_and_most_a_layer(row):
+    layers = row["layers"]
+    assert all(each["ms"] > 0 for each in layers)
+    assert {"kernel", "layers", "ms"} == set(layers[0])
+    paths = [path for each in layers for path in each["layers"]]
+    # each binary convolution has its kernel
+    binary = [each for each in layers if each["kernel"].startswith("bconv2d")]
+    assert len(binary) >= 16 and all(each["layers"] for each in binary)
+    assert len({each["layers"][0] for each in binary}) == len(binary)
+    assert {"encoder.stem.conv", "head"} <= set(paths)
+
+
 def test_a_wide_spread_leaves_the_ratio_out():
     timings = {OURS: Timing((1.0, 1.0, 1.0)), "steady": Timing((4.0,) * 3), "wild": Timing((2.0, 4.0, 8.0))}
-    row = networks._row("name", LIMITS, 0.5, timings, {}, 1.0)
+    row = networks._row("name", LIMITS, 0.5, timings, {}, 1.0, [])
     assert row["ratios"] == {"steady": 4.0, "wild": None}
     assert row["peers"] == {"steady": 4000.0, "wild": 4000.0}
     assert (row["ours_ms"], row["limit_ms"], row["ceiling_fraction"], row["spread"]) == (1000.0, 500.0, 0.5, 0.75)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,12 +11,11 @@ import tvm
 from tvm import relax
 
 from tvm_bnn.lower import lower
+from tvm_bnn.report.pool import own_pool
 from tvm_bnn.report.timing import Seconds
 from tvm_bnn.schedules import schedule_module
 from tvm_bnn.schedules.apply import BUILD_CONFIG, RULE_ATTR
 from tvm_bnn.targets import Target
-
-_SHARE_ALL_CPUS = -3  # see tvm_bnn.runtime
 
 
 class KernelCall:
@@ -39,11 +36,9 @@ class KernelCall:
         self.rule = str(scheduled[self.kernel].attrs[RULE_ATTR])
         with tvm.transform.PassContext(config=BUILD_CONFIG):
             executable = tvm.compile(scheduled, target=target.tvm())
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
+        self._thread = own_pool(target.threads)
         self._machine = relax.VirtualMachine(executable, tvm.cpu())
-        self._function, self._arguments, self.results = self._thread.submit(
-            self._captured, data, target.threads
-        ).result()
+        self._function, self._arguments, self.results = self._thread.submit(self._captured, data).result()
 
     def __call__(self) -> Seconds:
         """Run the kernel once."""
@@ -58,12 +53,8 @@ class KernelCall:
         self._function(*self._arguments)
         return Seconds(time.perf_counter() - start)
 
-    def _captured(
-        self, data: Sequence[np.ndarray], threads: int
-    ) -> tuple[Callable[..., Any], list[Any], list[np.ndarray]]:
+    def _captured(self, data: Sequence[np.ndarray]) -> tuple[Callable[..., Any], list[Any], list[np.ndarray]]:
         """The kernel and the arguments of its last call in one run of the module, and what the run returned."""
-        cpus = [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
-        tvm.get_global_func("runtime.config_threadpool")(_SHARE_ALL_CPUS, threads, cpus)
         last: list[Any] = []
 
         def watch(function: Any, name: str, before: bool, _result: Any, *arguments: Any) -> int:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import bisect
 import math
-import os
 import platform
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import tvm
 
 from tvm_bnn.report import ceilings
 from tvm_bnn.report.ceilings import Ceiling
+from tvm_bnn.report.pool import own_pool
 from tvm_bnn.targets import Target, available_cpus, host
 
 MB = 1 << 20
@@ -28,7 +27,6 @@ COPY_SIZES = (1, 4, 16, 64, 256)
 CALLS = 40
 STEPS = 150_000
 COPIED_PER_SIZE = 1024 * MB
-_SHARE_ALL_CPUS = -3  # see tvm_bnn.runtime
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,6 @@ def measure(threads: int, *, calls: int = CALLS, steps: int = STEPS, copy_sizes:
     target = host(threads)
 
     def run() -> Limits:
-        cpus = [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
-        tvm.get_global_func("runtime.config_threadpool")(_SHARE_ALL_CPUS, threads, cpus)
         return Limits(
             threads,
             _highest(ceilings.binary(target, threads, steps), target, calls) or 0.0,
@@ -87,8 +83,7 @@ def measure(threads: int, *, calls: int = CALLS, steps: int = STEPS, copy_sizes:
             {size * MB: _copy_rate(size * MB, threads, target, calls) for size in copy_sizes},
         )
 
-    # TVM keeps a pool per Python thread: one of our own leaves the pool of whoever calls as it is
-    with ThreadPoolExecutor(1) as own_thread:
+    with own_pool(threads) as own_thread:
         return own_thread.submit(run).result()
 
 

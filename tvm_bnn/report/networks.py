@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -21,6 +22,7 @@ from tvm_bnn.compiler import compile_source
 from tvm_bnn.console import Progress
 from tvm_bnn.examples.ding2024 import bench, example_inputs, float_twin
 from tvm_bnn.frontend.source import load_source
+from tvm_bnn.report.layer_times import LayerTime, layer_times
 from tvm_bnn.report.limit import work_of
 from tvm_bnn.report.machine import Limits
 from tvm_bnn.report.peers import PEERS, FloatNetwork, Peer, Run
@@ -52,6 +54,7 @@ class Row(TypedDict):
     ratios : name -> how many times ours is faster; None where a spread is too wide for a ratio.
     agreement : name -> share of pixels with the same class as in PyTorch: of ours with the binary network, of a peer
         with the float twin.
+    layers : each kernel of ours in the order of the calls; see `tvm_bnn.report.layer_times`.
     pytorch_agreement : the same share of PyTorch with itself, oneDNN off, on the binary network. With random weights
         one flipped bit spreads far, and this is what can be expected of ours.
     """
@@ -68,6 +71,7 @@ class Row(TypedDict):
     ratios: dict[str, float | None]
     agreement: dict[str, float]
     pytorch_agreement: float
+    layers: list[LayerTime]
     rounds: int
 
 
@@ -123,20 +127,17 @@ def measure(
             shared = FloatNetwork(twin, inputs, Path(folder))
             for threads, limit in limits.items():
                 with progress.phase(f"{network.name}, threads: {threads}, prepare"):
-                    ours, seconds = _ours(model, inputs, limit)
-                    runs = {OURS: ours, **{peer.name: peer.prepare(shared, threads) for peer in peers}}
+                    made = compile_source(load_source(model, inputs), host(threads))
+                    arrays = [value.numpy() for value in inputs]
+                    runs: dict[str, Run] = {OURS: partial(made.artifact, *arrays)}
+                    runs.update({peer.name: peer.prepare(shared, threads) for peer in peers})
                 with progress.phase(f"{network.name}, threads: {threads}, measure"):
                     agreement = {name: _same(run(), expected[name]) for name, run in runs.items()}
                     timings = interleave(runs, rounds)
-                rows.append(_row(network.name, limit, seconds, timings, agreement, itself))
+                    layers = layer_times(made, arrays, threads, rounds)
+                seconds = work_of(made.optimized).seconds(limit)
+                rows.append(_row(network.name, limit, seconds, timings, agreement, itself, layers))
     return rows
-
-
-def _ours(model: nn.Module, inputs: tuple[Tensor, ...], limits: Limits) -> tuple[Run, float]:
-    """How to run the compiled network, and its limit in seconds."""
-    made = compile_source(load_source(model, inputs), host(limits.threads))
-    arrays = [value.numpy() for value in inputs]
-    return lambda: made.artifact(*arrays), work_of(made.optimized).seconds(limits)
 
 
 def _without_onednn(model: nn.Module, inputs: tuple[Tensor, ...]) -> np.ndarray:
@@ -160,6 +161,7 @@ def _row(
     timings: Mapping[str, Timing],
     agreement: Mapping[str, float],
     pytorch_agreement: float,
+    layers: list[LayerTime],
 ) -> Row:
     ours = timings[OURS]
     others = {other: timing for other, timing in timings.items() if other != OURS}
@@ -176,5 +178,6 @@ def _row(
         "ratios": {other: ratio(timing, ours) for other, timing in others.items()},
         "agreement": dict(agreement),
         "pytorch_agreement": pytorch_agreement,
+        "layers": layers,
         "rounds": len(ours.samples),
     }

@@ -1,0 +1,113 @@
+"""The time of each kernel of a compiled network, in the order in which they run.
+
+TVM's virtual machine tells before and after each call which function it calls. What that costs, a few microseconds a
+kernel, lies outside the measured times; their sum is less than the time of the whole network by that of the calls.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+import tvm
+from tvm.runtime.vm import VirtualMachine
+
+from tvm_bnn.compiler import Compilation
+from tvm_bnn.lower import lower
+from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, path_of
+from tvm_bnn.report.limit import CONTRACTIONS
+from tvm_bnn.report.pool import own_pool
+from tvm_bnn.runtime import _load_library
+
+#: Functions of the machine itself: allocation, checks of arguments.
+_BUILTIN = "vm.builtin."
+_WARM_UP = 2
+
+
+class LayerTime(TypedDict):
+    """One call of a kernel.
+
+    kernel : its name.
+    layers : paths of the torch modules that it computes; those with products where it has any. Empty where none is
+        known, as of copies into another layout.
+    ms : median.
+    """
+
+    kernel: str
+    layers: list[str]
+    ms: float
+
+
+def layer_times(made: Compilation, arrays: Sequence[np.ndarray], threads: int, runs: int) -> list[LayerTime]:
+    """One row per kernel call of an inference, with the medians of `runs` inferences after two to warm up."""
+    machine = VirtualMachine(_load_library(made.artifact.library), tvm.cpu())
+    recorder = _Recorder()
+    machine.set_instrument(recorder)
+    arguments = [tvm.runtime.tensor(array) for array in arrays]
+    with own_pool(threads) as pool:
+        inferences = []
+        for _ in range(_WARM_UP + runs):
+            recorder.calls = []
+            pool.submit(machine["main"], *arguments).result()
+            inferences.append(recorder.calls)
+    names = [name for name, _ in inferences[-1]]
+    times = [statistics.median(taken) for taken in zip(*map(_seconds, inferences[_WARM_UP:]), strict=True)]
+    layers = layers_of_calls(names, _paths(made))
+    return [
+        {"kernel": name, "layers": paths, "ms": 1e3 * taken}
+        for name, paths, taken in zip(names, layers, times, strict=True)
+    ]
+
+
+def layers_of_calls(calls: Sequence[str], paths: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """The layers of each call, in order.
+
+    calls : kernel names in the order of the calls.
+    paths : kernel name -> the layers that it computes in all its calls, in the order of the network. Equal layers share
+        a kernel; where it has as many layers as calls, the n-th call is the n-th layer, and otherwise any of them.
+    """
+    count = Counter(calls)
+    seen: Counter[str] = Counter()
+    found = []
+    for name in calls:
+        own = list(paths.get(name, ()))
+        found.append([own[seen[name]]] if len(own) == count[name] else list(dict.fromkeys(own)))
+        seen[name] += 1
+    return found
+
+
+class _Recorder:
+    """What the virtual machine calls before and after each function."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, float]] = []
+        self._start = 0.0
+
+    def __call__(self, _function: Any, name: str, before: bool, _result: Any, *_arguments: Any) -> int:
+        if before:
+            self._start = time.perf_counter()
+        elif not name.startswith(_BUILTIN):
+            self.calls.append((name, time.perf_counter() - self._start))
+        return 0
+
+
+def _seconds(calls: Sequence[tuple[str, float]]) -> list[float]:
+    return [taken for _, taken in calls]
+
+
+def _paths(made: Compilation) -> dict[str, list[str]]:
+    """Kernel -> paths of what it computes: of its contractions, or of anything else where it has none."""
+    # lowering the same module again gives the same names
+    kernel_of = lower(made.optimized, made.target).kernel_of
+    contractions: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
+    for binding in bindings_of(made.optimized["main"]):
+        kernel = kernel_of.get(binding.var.name)
+        if kernel is None or not (path := path_of(binding.value)):
+            continue
+        (contractions if op_name(binding.value) in CONTRACTIONS else others).setdefault(kernel, []).append(path)
+    return {**{kernel: list(dict.fromkeys(paths)) for kernel, paths in others.items()}, **contractions}
