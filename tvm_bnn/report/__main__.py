@@ -24,7 +24,7 @@ from tvm_bnn.targets import available_cpus
 
 #: Name -> module with ROWS and measure(rows, limits, peers, rounds, progress).
 SUITES: Mapping[str, Any] = {kernels.SUITE: kernels, networks.SUITE: networks}
-WIDTH = 200
+WIDTH = 260
 DISTRIBUTIONS = ("tvm_bnn", "apache-tvm", "torch", "onnxruntime", "openvino")
 
 

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
 from tvm_bnn.report.peers.peer import FloatNetwork, Peer, Run
 
 
 def prepare(network: FloatNetwork, threads: int) -> Run:
-    """The network compiled for the latency of one request with so many threads."""
+    """The network with float32 arithmetic; the default is bf16 on a processor that has it."""
+    return request_run(network.onnx, network.arrays(), threads, "f32")
+
+
+def request_run(path: Path, arrays: Sequence[np.ndarray], threads: int, precision: str) -> Run:
+    """An ONNX file compiled for the latency of one request with so many threads.
+
+    precision : of float arithmetic, "f32" or "bf16".
+    """
     import openvino
 
     core = openvino.Core()
     options = {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
-        # the default is bf16 on a processor that has it
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
     }
-    request = core.compile_model(core.read_model(str(network.onnx)), "CPU", options).create_infer_request()
-    inputs = dict(enumerate(network.arrays()))
+    request = core.compile_model(core.read_model(str(path)), "CPU", options).create_infer_request()
+    inputs = dict(enumerate(arrays))
 
     def run() -> np.ndarray:
         return request.infer(inputs, share_inputs=True, share_outputs=True)[0]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tvm_bnn.report.kernel_cases import Layer
+from tvm_bnn.report.peers import qdq
 from tvm_bnn.report.timing import Seconds
 
 INSTALL = "pip install 'tvm_bnn[peers]'"
@@ -49,6 +50,13 @@ class FloatNetwork:
                 torch.onnx.export(self.module, self.inputs, str(path), dynamo=True, verbose=False)
         finally:
             log.setLevel(level)
+        return path
+
+    @cached_property
+    def quantized(self) -> Path:
+        """The ONNX file in int8, made once for all peers; see `qdq`."""
+        path = self.folder / "network.int8.onnx"
+        qdq.quantize(self.onnx, path, self.arrays())
         return path
 
     def arrays(self) -> list[np.ndarray]:
