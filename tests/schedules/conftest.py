@@ -1,12 +1,16 @@
-"""The kernel grid: many small cases in one module, compiled once a target and compared with the reference.
+"""The kernel grid: many small kernels in one module, compiled once a target and compared with the reference.
 
 A file of the grid has a dictionary ``CASES``: name -> function of a ``Case``, which returns the Relax expression (or
-tuple) to compute. ``test_equals_the_reference(grid, case, target)`` is parametrised from it: each case runs on one
+tuple) to compute. ``test_equals_the_reference(grid, case, target)`` is parametrised from it: each runs on one
 target in rotation, every tenth on all of them. A case that cannot be compiled with the others is compiled alone, so
 that it fails alone.
+
+Weights, thresholds and tables are arguments of a compiled kernel, so each runs with several sets of them and of data: a
+case of the grid is (schedule, shape, padding, thresholds, data).
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,7 @@ from tvm_bnn import ops, targets
 from tvm_bnn.lower import Lowered, lower
 from tvm_bnn.reference import evaluate
 from tvm_bnn.schedules import schedule_module
+from tvm_bnn.schedules.apply import BUILD_CONFIG
 
 TARGETS = {
     "avx512": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq",
@@ -26,21 +31,67 @@ TARGETS = {
     "generic with fma": "llvm -mcpu=x86-64-v2 -mattr=+fma",
 }
 ROTATION = ["avx512", "avx2", "generic"]  # unless the file has its own ``TARGETS``
-TOGETHER = 40  # cases in one module
+TOGETHER = 40  # names in one module
+
+#: Kinds of constants and of data, see ``Case``; another word makes other numbers of the kind. Every kernel runs with
+#: every pair, or with those that its file names in ``FILLINGS``.
+CONSTANTS = ("normal", "ties", "high")
+DATA = (
+    "normal", "ties", "high", "low", "sparse",
+    *(f"{kind} {number}" for number in range(1, 6) for kind in ("normal", "ties", "sparse")),
+)  # fmt: skip
+FILLINGS = tuple(itertools.product(CONSTANTS, DATA))
 
 
 class Case:
-    """What a case is written with: arguments of the model with their data, seeded constants, shorthands."""
+    """What a case is written with: arguments of the model with their data, seeded constants, shorthands.
 
-    def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
+    Constants, or data, are
+
+    normal : normally distributed, and fair bits;
+    ties : small whole numbers, so that sums meet thresholds exactly and zeros are common;
+    high, low : all +1, all -1: the largest sums that there are;
+    sparse : zeros, but for one in eight.
+
+    A constant of a single number is part of a kernel's code: all kinds share it.
+    """
+
+    def __init__(self, seed: int, constants: str = "normal", data: str = "normal") -> None:
+        self.rng = np.random.default_rng([seed, CONSTANTS.index(constants)])
+        self.data_rng = np.random.default_rng([seed, 8 + DATA.index(data)])
+        self.shared = np.random.default_rng(seed)
+        self.made = 0
+        self.filled_up = 0
+        self.of_constants, self.of_data = constants, data
         self.variables: list[relax.Var] = []
         self.data: list[np.ndarray] = []
+
+    @staticmethod
+    def filled(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        """float32 numbers of a kind."""
+        normal = np.asarray(rng.standard_normal(shape), np.float32)
+        zero = np.zeros_like(normal)
+        return {
+            "normal": normal,
+            "ties": np.rint(2 * normal),
+            "high": zero + 1,
+            "low": zero - 1,
+            "sparse": np.where(rng.random(shape) < 0.125, normal, zero),
+        }[kind.split()[0]]
+
+    def coefficients(self, shape: tuple[int, ...]) -> np.ndarray:
+        """float32 numbers for a constant; its ends are its own, since equal arrays, or numbers, are passed once."""
+        if np.prod(shape) == 1:
+            return self.shared.standard_normal(shape).astype(np.float32)
+        values = self.filled(self.rng, self.of_constants, shape)
+        self.made += 1
+        values.flat[0], values.flat[-1] = self.made, self.made + 0.5
+        return values
 
     def argument(self, *shape: int, dtype: str = "float32", data: np.ndarray | None = None) -> relax.Var:
         """An argument of the model: normal floats or fair bits, or the given data."""
         if data is None:
-            data = self.rng.standard_normal(shape).astype(np.float32)
+            data = self.filled(self.data_rng, self.of_data, shape)
             data = data > 0 if dtype == "bool" else data.astype(dtype)
         variable = relax.Var("x", relax.TensorType(data.shape, str(data.dtype)))
         self.variables.append(variable)
@@ -56,12 +107,16 @@ class Case:
         return self.emit(relax.TupleGetItem(self.emit(expr), index))
 
     def constant(self, *shape: int) -> relax.Expr:
-        """Normal float32 constants."""
-        return relax.const(self.rng.standard_normal(shape).astype(np.float32))
+        """float32 constants."""
+        return relax.const(self.coefficients(shape))
 
     def signs(self, *shape: int) -> relax.Expr:
-        """Fair bits."""
-        return relax.const(self.rng.random(shape) < 0.5)
+        """Bits: fair, or all set but for one that tells the second such array from the first, and so on."""
+        bits = self.rng.random(shape) < (1.0 if self.of_constants == "high" else 0.5)
+        if self.of_constants == "high":
+            self.filled_up += 1
+            bits.flat[: self.filled_up - 1] = False
+        return relax.const(bits)
 
     def bits(self, *shape: int) -> relax.Var:
         """Bits as a network makes them: a comparison of an argument."""
@@ -74,7 +129,7 @@ class Case:
     def scaled(self, expr: relax.Expr) -> relax.Var:
         """A random affine map per channel (the channel is axis 1), negative and zero scales among them."""
         channels = int(expr.ty.shape[1])
-        scale = self.rng.standard_normal(channels).astype(np.float32)
+        scale = self.coefficients((channels,))
         scale[channels // 2] = 0.0
         shape = (1, channels) + (1,) * (len(expr.ty.shape) - 2)
         return self.emit(ops.affine(expr, relax.const(scale.reshape(shape)), self.constant(*shape)))
@@ -107,6 +162,59 @@ def compile_and_run(module: tvm.IRModule, data: list[np.ndarray], target: target
     return _flat(machine["main"](*map(tvm.runtime.tensor, data)))
 
 
+class Kernels:
+    """The kernels of some cases, compiled once; constants are arguments."""
+
+    def __init__(self, module: tvm.IRModule, target: targets.Target) -> None:
+        self.target = target
+        lowered = lower(module, target)
+        self.interface, _ = lifted(lowered.module)
+        made = schedule_module(self.interface, lowered.family_of, target)
+        with tvm.transform.PassContext(config={"tirx.disable_assert": True, **BUILD_CONFIG}):
+            executable = tvm.compile(made, target=target.tvm())
+        self.machine = relax.VirtualMachine(executable, tvm.cpu())
+
+    def constants(self, module: tvm.IRModule) -> list[np.ndarray]:
+        """The constants of a module that differs from the compiled one in nothing else."""
+        interface, constants = lifted(lower(module, self.target).module)
+        tvm.ir.assert_structural_equal(interface, self.interface)
+        return constants
+
+    def run(self, data: list[np.ndarray], constants: list[np.ndarray]) -> list[np.ndarray]:
+        """The results."""
+        return _flat(self.machine["main"](*map(tvm.runtime.tensor, [*data, *constants])))
+
+
+def lifted(module: tvm.IRModule) -> tuple[tvm.IRModule, list[np.ndarray]]:
+    """Make the constants that kernels are called with parameters of ``main``; returns the arrays to pass."""
+    main, values = module["main"], []
+    variables: list[relax.Var] = []
+
+    def lift(argument: relax.Expr) -> relax.Expr:
+        if not isinstance(argument, tvm.ir.GenericConst):
+            return argument
+        variables.append(relax.Var(f"constant{len(variables)}", argument.ty))
+        values.append(argument.value.numpy())
+        return variables[-1]
+
+    blocks = []
+    for block in main.body.blocks:
+        bindings = []
+        for binding in block.bindings:
+            value = binding.value
+            if isinstance(value, relax.Call) and value.op == tvm.ir.Op.get("relax.call_tir"):
+                arguments = relax.Tuple([lift(argument) for argument in value.args[1].fields])
+                value = relax.Call(
+                    value.op, [value.args[0], arguments, *value.args[2:]], value.attrs, value.ty_args, value.span
+                )
+            bindings.append(relax.VarBinding(binding.var, value))
+        blocks.append(relax.DataflowBlock(bindings) if isinstance(block, relax.DataflowBlock) else block)
+    function = relax.Function([*main.params, *variables], relax.SeqExpr(blocks, main.body.body), main.ret_ty)
+    result = module.clone()
+    result.update_func(module.get_global_var("main"), function.with_attr("global_symbol", "main"))
+    return relax.transform.Normalize()(result), values
+
+
 def _flat(value: Any) -> list[np.ndarray]:
     return [value.numpy()] if hasattr(value, "numpy") else [leaf for field in value for leaf in _flat(field)]
 
@@ -114,14 +222,16 @@ def _flat(value: Any) -> list[np.ndarray]:
 class Grid:
     """Results of the cases of one file, compiled in groups on first use."""
 
-    def __init__(self, cases: dict[str, Callable[[Case], relax.Expr]], rotation: list[str]) -> None:
-        self.cases, self.rotation = cases, rotation
+    def __init__(
+        self, cases: dict[str, Callable[[Case], relax.Expr]], rotation: list[str], fillings: Sequence[tuple[str, str]]
+    ) -> None:
+        self.cases, self.rotation, self.fillings = cases, rotation, fillings
         self.names = list(cases)
-        self._results: dict[tuple[str, str], Any] = {}
+        self._results: dict[tuple[str, str], list[tuple[list[np.ndarray], list[np.ndarray]]]] = {}
         self._tried: set[tuple[int, str]] = set()
 
     def check(self, name: str, target: targets.Target) -> None:
-        """Compare one case on one target with the reference, bit for bit."""
+        """Compare one name's cases on one target with the reference, bit for bit."""
         group = self.names.index(name) // TOGETHER
         if (group, target.isa) not in self._tried:
             self._tried.add((group, target.isa))
@@ -130,11 +240,11 @@ class Grid:
             self._run([n for i, n in wanted if target.isa in map(isa_of, targets_of(i, self.rotation))], target)
         if (name, target.isa) not in self._results:
             self._run_together([name], target)
-        got, expected = self._results[name, target.isa]
-        assert len(got) == len(expected)
-        for mine, theirs in zip(got, expected, strict=True):
-            assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
-            np.testing.assert_array_equal(mine, theirs)
+        for filling, (got, expected) in zip(self.fillings, self._results[name, target.isa], strict=True):
+            assert len(got) == len(expected)
+            for mine, theirs in zip(got, expected, strict=True):
+                assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
+                np.testing.assert_array_equal(mine, theirs, f"constants, data: {filling}")
 
     def _run(self, names: list[str], target: targets.Target) -> None:
         try:
@@ -143,15 +253,25 @@ class Grid:
             return
 
     def _run_together(self, names: list[str], target: targets.Target) -> None:
-        module, data, fields = build(self.cases, names, self.names)
-        got, expected = compile_and_run(module, data, target), list(evaluate(module, data))
-        for name, count in zip(names, fields, strict=True):
-            self._results[name, target.isa] = got[:count], expected[:count]
-            del got[:count], expected[:count]
+        kernels = Kernels(build(self.cases, names, self.names)[0], target)
+        results: dict[str, list[tuple[list[np.ndarray], list[np.ndarray]]]] = {name: [] for name in names}
+        for kind in dict.fromkeys(constants for constants, _ in self.fillings):
+            constants = kernels.constants(build(self.cases, names, self.names, kind)[0])
+            for of_data in (data for made_of, data in self.fillings if made_of == kind):
+                module, data, fields = build(self.cases, names, self.names, kind, of_data)
+                got, expected = kernels.run(data, constants), list(evaluate(module, data))
+                for name, count in zip(names, fields, strict=True):
+                    results[name].append((got[:count], expected[:count]))
+                    del got[:count], expected[:count]
+        self._results.update({(name, target.isa): found for name, found in results.items()})
 
 
 def build(
-    cases: dict[str, Callable[[Case], relax.Expr]], names: list[str], order: list[str]
+    cases: dict[str, Callable[[Case], relax.Expr]],
+    names: list[str],
+    order: list[str],
+    constants: str = "normal",
+    data_kind: str = "normal",
 ) -> tuple[tvm.IRModule, list[np.ndarray], list[int]]:
     """One module that computes the named cases; its arguments; how many results belong to each case."""
     builder = relax.BlockBuilder()
@@ -161,7 +281,7 @@ def build(
     with builder.function("main"):
         with builder.dataflow():
             for name in names:
-                case = Case(seed=order.index(name))
+                case = Case(order.index(name), constants, data_kind)
                 result = cases[name](case)
                 fields = list(result.fields) if isinstance(result, relax.Tuple) else [result]
                 results += [f if isinstance(f, relax.Var) else builder.emit(f) for f in fields]
@@ -194,7 +314,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def grid(request: pytest.FixtureRequest) -> Grid:
     """The grid of the file."""
-    return Grid(request.module.CASES, getattr(request.module, "TARGETS", ROTATION))
+    module = request.module
+    return Grid(module.CASES, getattr(module, "TARGETS", ROTATION), getattr(module, "FILLINGS", FILLINGS))
 
 
 @pytest.fixture(name="build_cases")
