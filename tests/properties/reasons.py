@@ -14,7 +14,8 @@ REASONS = {
 }
 #: Reasons that may occur, and are too rare to be asked for.
 RARE = (
-    "combines two real-valued tensors", "real-valued result", "pads channels with different levels", "pools channels with different levels",
+    "combines two real-valued tensors", "real-valued result", "pads channels with different levels",
+    "pools channels with different levels",
     "that was scaled by data", "scaled by data along the sum", "joins tensors with different numbers of levels",
     "joins binary tensors that were scaled by data", "it is constant", "change over the plane", "change along the sum",
     "which is not one of its levels", "and only those below",
