@@ -649,10 +649,6 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return (*shape[:axis], 1, *shape[axis + 1 :])
 
 
-def _broadcasts(tensor: relax.Expr, call: relax.Call) -> bool:
-    return shape_of(tensor) != shape_of(call)
-
-
 def describe(expr: relax.Expr) -> str:
     """An operator and the module that it is in, for a reason."""
     operator = op_name(expr).split(".")[-1] or "a tuple"

@@ -19,6 +19,7 @@ from tvm import relax
 from tvm_bnn import ops
 from tvm_bnn.errors import UnsupportedError
 from tvm_bnn.reference import evaluate_call
+from tvm_bnn.relay_passes.alphabet import describe
 from tvm_bnn.relay_passes.decisions import Decisions
 from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
@@ -214,9 +215,7 @@ def _is_step(definition: relax.Expr, shape: tuple[int, ...]) -> bool:
 
 
 def _described(definition: relax.Expr) -> str:
-    name = op_name(definition).split(".")[-1]
-    path = path_of(definition) if isinstance(definition, relax.Call) else ""
-    return (f"{name} in {path}" if path and path != "model" else name) or "an input of the model"
+    return describe(definition) if op_name(definition) else "an input of the model"
 
 
 def _classes(table: relax.Call) -> tuple[tuple[int, ...], tuple[int, ...]]:
