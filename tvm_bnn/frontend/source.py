@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -192,15 +192,8 @@ def _from_module(
         expected = run_once(module, inputs, name)
         program = export(module, inputs, name)
     _check_program(program, name)
-    results, single = _flattened(expected, name)
-    return ProgramSource(
-        program=program,
-        name=name,
-        input_names=_input_names(program),
-        inputs=inputs,
-        expected=results,
-        oracle=_ORACLE,
-        single=single,
+    return replace(
+        _of_program(program, name, inputs, expected),
         module=module,
         preprocessing=getattr(module, "preprocessing", None),
         class_names=getattr(module, "class_names", None),
@@ -232,6 +225,11 @@ def _from_program(
         inputs = seeded([tuple(value.shape) for value in input_values(program)])
     _check_inputs(program, inputs, name)
     expected = run_once(program.module(), inputs, name)
+    return _of_program(program, name, inputs, expected)
+
+
+def _of_program(program: ExportedProgram, name: str, inputs: tuple[Tensor, ...], expected: Any) -> ProgramSource:
+    """The source of a program that gave ``expected`` for the inputs."""
     results, single = _flattened(expected, name)
     return ProgramSource(
         program=program,
