@@ -2,7 +2,7 @@
 
 import pytest
 
-from tvm_bnn.report.timing import Seconds, Timing, interleave, ratio, ratio_text, repeated
+from tvm_bnn.report.timing import LOOK, MOST_LOOKS, Seconds, Timing, interleave, ratio, ratio_text, repeated, settle
 
 
 class FakeTime:
@@ -15,9 +15,9 @@ class FakeTime:
     def clock(self):
         return self.now
 
-    def sleep(self, seconds):
-        self.events.append("pause")
-        self.now += seconds
+    def settle(self):
+        self.events.append("settle")
+        self.now += 10.0
 
     def competitor(self, name, *durations):
         """Takes the given seconds, one after the other; the last one again and again."""
@@ -30,19 +30,45 @@ class FakeTime:
         return run
 
 
-def test_competitors_take_turns_after_a_pause_each():
+def test_competitors_take_turns_of_two_runs_when_the_last_one_has_come_to_rest():
     fake = FakeTime()
     competitors = {name: fake.competitor(name, 1.0) for name in "ABC"}
-    interleave(competitors, 2, warm_up=1, clock=fake.clock, sleep=fake.sleep)
-    assert fake.events == ["pause", "A", "pause", "B", "pause", "C"] * 3
+    interleave(competitors, 2, warm_up=1, clock=fake.clock, settle=fake.settle)
+    assert fake.events == ["settle", "A", "A", "settle", "B", "B", "settle", "C", "C"] * 3
 
 
-def test_warm_up_and_pauses_do_not_count():
+def test_only_the_second_run_of_a_turn_counts_and_no_round_to_warm_up():
     fake = FakeTime()
-    competitors = {"slow start": fake.competitor("slow start", 9.0, 7.0, 1.0, 2.0, 3.0), "steady": lambda: None}
-    found = interleave(competitors, 3, warm_up=2, pause=0.5, clock=fake.clock, sleep=fake.sleep)
-    assert found["slow start"].samples == pytest.approx((1.0, 2.0, 3.0))
-    assert found["steady"].samples == (0.0, 0.0, 0.0)
+    competitors = {"slow start": fake.competitor("slow start", 9.0, 7.0, 5.0, 1.0, 5.0, 2.0), "steady": lambda: None}
+    found = interleave(competitors, 2, warm_up=1, clock=fake.clock, settle=fake.settle)
+    assert found["slow start"].samples == (1.0, 2.0)
+    assert found["steady"].samples == (0.0, 0.0)
+
+
+class Spinning:
+    """A process whose threads spin until `end`, at the given share of the time; it has slept for `now` seconds."""
+
+    def __init__(self, end, share):
+        self.end, self.share, self.now = end, share, 0.0
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def cpu_time(self):
+        return self.share * min(self.now, self.end)
+
+
+@pytest.mark.parametrize(("end", "share", "waited"), [(0.0, 1.0, 1), (0.065, 1.0, 8), (0.065, 2.0, 8), (9.0, 0.05, 1)])
+def test_rest_begins_with_the_first_look_without_work(end, share, waited):
+    process = Spinning(end, share)
+    settle(process.cpu_time, lambda: process.now, process.sleep)
+    assert process.now == pytest.approx(waited * LOOK)
+
+
+def test_a_process_that_never_rests_is_waited_for_in_vain_and_not_for_ever():
+    process = Spinning(1e9, 1.0)
+    settle(process.cpu_time, lambda: process.now, process.sleep)
+    assert process.now == pytest.approx(MOST_LOOKS * LOOK)
 
 
 def test_no_rounds_are_refused():
@@ -75,13 +101,13 @@ def test_a_wide_spread_on_either_side_forbids_the_ratio(wide_first):
 
 def test_a_run_that_timed_itself_is_believed():
     ticks = iter(range(100))
-    timings = interleave({"itself": lambda: Seconds(0.25)}, 3, clock=lambda: next(ticks), sleep=lambda _: None)
+    timings = interleave({"itself": lambda: Seconds(0.25)}, 3, clock=lambda: next(ticks), settle=lambda: None)
     assert timings["itself"].samples == (0.25,) * 3
 
 
 def test_a_repeated_run_fills_its_turn_and_gives_the_median():
     now, calls = [0.0], []
-    took = iter([5.0, 2.0, 9.0, 1.0, 2.0, 7.0, 4.0])  # two to begin with, one to warm up, four that count
+    took = iter([5.0, 2.0, 1.0, 2.0, 7.0, 4.0])  # two to begin with, four in 9 seconds
 
     def run():
         calls.append(now[0])
@@ -90,7 +116,7 @@ def test_a_repeated_run_fills_its_turn_and_gives_the_median():
     timed = repeated(run, turn=9.0, clock=lambda: now[0])
     assert len(calls) == 2
     assert timed() == 3.0
-    assert len(calls) == 7
+    assert len(calls) == 6
 
 
 def test_a_repeated_run_that_timed_itself_is_believed():

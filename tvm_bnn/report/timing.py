@@ -1,8 +1,10 @@
 """Fair timing of competitors: interleaved rounds, medians, and no ratio from figures that wander too much.
 
 Machines drift (frequency, neighbours), so that A timed before B is no comparison. In every round each competitor
-runs once, A B C A B C ...; drift then meets all of them alike. Between two competitors there is a pause, in which the
-worker threads of the last one, which wait for more work in a busy loop, go to sleep.
+has one turn, A B C A B C ...; drift then meets all of them alike. A turn begins when the process has come to rest: the
+worker threads of the last competitor wait for more work in a busy loop, for up to 0.1 s, and would take the cores from
+the next one. It begins with a run that does not count, since by now the competitor's own workers sleep and its data has
+left the caches.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from dataclasses import dataclass
 MAX_SPREAD = 0.2
 #: Rounds before the first one that counts.
 WARM_UP = 2
-#: Seconds. The threads of OpenMP, ONNX Runtime and TVM spin for 0.1 to 8 ms after their last piece of work.
-PAUSE = 0.02
+#: Seconds of a look at the process, the share of it in CPU time below which the process is at rest, and the most looks.
+LOOK = 0.01
+AT_REST = 0.1
+MOST_LOOKS = 100
 #: Seconds that a turn of `repeated` calls takes, and the most calls in one.
 TURN = 0.01
 MOST_CALLS = 50
@@ -48,59 +52,67 @@ class Timing:
         return (third - first) / self.median
 
 
+def settle(
+    cpu_time: Callable[[], float] = time.process_time,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
+    """Wait until the threads of this process have stopped working; a second at most.
+
+    cpu_time, clock, sleep : what the functions of `time` do.
+    """
+    for _ in range(MOST_LOOKS):
+        used, start = cpu_time(), clock()
+        sleep(LOOK)
+        if cpu_time() - used < AT_REST * (clock() - start):
+            return
+
+
 def interleave(
     competitors: Mapping[str, Callable[[], object]],
     rounds: int,
     *,
     warm_up: int = WARM_UP,
-    pause: float = PAUSE,
+    settle: Callable[[], object] = settle,
     clock: Callable[[], float] = time.perf_counter,
-    sleep: Callable[[float], object] = time.sleep,
 ) -> dict[str, Timing]:
-    """Run every competitor once a round, in the given order, and time the rounds after the warm-up.
+    """Give every competitor a turn a round, in the given order: two runs, of which the second is timed.
 
     competitors : name -> one run; the `Seconds` that a run returns count instead of the time of the call.
-    rounds : at least 1; ValueError otherwise.
-    clock, sleep : what `time.perf_counter` and `time.sleep` do.
+    rounds : that count, after those to warm up; at least 1, ValueError otherwise.
+    settle : called before each turn.
+    clock : what `time.perf_counter` does.
     """
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; at least 1 is needed")
     samples: dict[str, list[float]] = {name: [] for name in competitors}
     for number in range(warm_up + rounds):
         for name, run in competitors.items():
-            sleep(pause)
-            start = clock()
-            result = run()
-            seconds = result if isinstance(result, Seconds) else clock() - start
+            settle()
+            run()
+            seconds = timed(run, clock)
             if number >= warm_up:
                 samples[name].append(seconds)
     return {name: Timing(tuple(taken)) for name, taken in samples.items()}
 
 
+def timed(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> Seconds:
+    """The seconds of one run, or those that it returns itself."""
+    start = clock()
+    result = run()
+    return result if isinstance(result, Seconds) else Seconds(clock() - start)
+
+
 def repeated(
     run: Callable[[], object], turn: float = TURN, clock: Callable[[], float] = time.perf_counter
 ) -> Callable[[], Seconds]:
-    """A run that makes as many calls as fit into a turn, one more to warm up, and returns the median of their seconds.
+    """A run that makes as many calls as fit into `turn` seconds, and returns the median of their seconds.
 
-    After a pause the first call of a kernel of 0.1 ms finds cold caches and a clock that has gone down. `run` is called
-    twice at once, to see how long it takes.
+    `run` is called twice at once, to see how long it takes.
     """
-
-    def timed() -> Seconds:
-        start = clock()
-        result = run()
-        return result if isinstance(result, Seconds) else Seconds(clock() - start)
-
     run()
-    start = clock()
-    run()
-    count = max(1, min(MOST_CALLS, int(turn / max(clock() - start, 1e-9))))
-
-    def calls() -> Seconds:
-        run()
-        return Seconds(statistics.median(timed() for _ in range(count)))
-
-    return calls
+    count = max(1, min(MOST_CALLS, int(turn / max(timed(run, clock), 1e-9))))
+    return lambda: Seconds(statistics.median(timed(run, clock) for _ in range(count)))
 
 
 def ratio(slow: Timing, fast: Timing, limit: float = MAX_SPREAD) -> float | None:
