@@ -1,5 +1,6 @@
 """Binary encoder in the shape of ResNet-18, with a real-valued shortcut around every convolution."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -32,14 +33,19 @@ class Downsample(nn.Sequential):
 
 
 class Unit(nn.Module):
-    """RPReLU(BN(BinaryConv3x3(sign(x))) + shortcut(x)): one convolution, one shortcut (Bi-Real Net, section 3.1)."""
+    """RPReLU(BN(BinaryConv3x3(sign(x))) + shortcut(x)): one convolution, one shortcut (Bi-Real Net, section 3.1).
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+    downsample : (inputs, outputs) -> the shortcut where the stride is 2.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int = 1, downsample: Callable[[int, int], nn.Module] = Downsample
+    ):
         super().__init__()
         self.sign = ThresholdSign(inputs)
         self.conv = BinaryConv2d(inputs, outputs, 3, stride, 1)
         self.norm = nn.BatchNorm2d(outputs)
-        self.shortcut = Downsample(inputs, outputs) if stride == 2 else nn.Identity()
+        self.shortcut = downsample(inputs, outputs) if stride == 2 else nn.Identity()
         self.activation = RPReLU(outputs)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,5 +1,8 @@
 """A seeded input that looks like a photograph to the network."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +28,10 @@ def example_inputs(model: Ding2024, size: tuple[int, int] | None = None, seed: i
 
     size : (H, W); the default is the size that the model's configuration is meant for.
     """
-    pixels = _pixels(*(size or model.config.input_size), seed)
-    mean, std = (torch.tensor(model.preprocessing[key]).reshape(1, 3, 1, 1) for key in ("mean", "std"))
-    return ((pixels * model.preprocessing["scale"] - mean) / std,)
+    return (photograph(model.preprocessing, size or model.config.input_size, seed),)
+
+
+def photograph(preprocessing: Mapping[str, Any], size: tuple[int, int], seed: int = 0) -> Tensor:
+    """A float32 image [1, 3, H, W] of size (H, W), preprocessed: (p * scale - mean[c]) / std[c] of pixels p."""
+    mean, std = (torch.tensor(preprocessing[key]).reshape(1, 3, 1, 1) for key in ("mean", "std"))
+    return (_pixels(*size, seed) * preprocessing["scale"] - mean) / std

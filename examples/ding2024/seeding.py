@@ -105,10 +105,10 @@ _INITIALISERS: dict[type[nn.Module], Callable] = {
 }
 
 
-def seed_weights(model: Model, seed: int, tokens: int) -> Model:
+def seed_weights(model: Model, seed: int, tokens: int = 0) -> Model:
     """Overwrite all parameters and statistics of the model from the seed; the same model is returned.
 
-    tokens : how many an attention over tokens will see.
+    tokens : how many an attention over tokens will see; of no account where there is none.
     """
     source = _Source(seed)
     with torch.no_grad():

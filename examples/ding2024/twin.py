@@ -30,14 +30,15 @@ _FLOAT: dict[type[nn.Module], Callable[..., nn.Module]] = {
 }
 
 
-def _replace_binary_modules(module: nn.Module) -> None:
+def make_float(module: nn.Module) -> None:
+    """Replace everything binary inside: float convolutions, ReLU for RPReLU, nothing for signs, sigmoid for masks."""
     for name, child in module.named_children():
         if name == "between":  # a sign between two convolutions, where no other activation stands
             setattr(module, name, nn.ReLU())
         elif type(child) in _FLOAT:
             setattr(module, name, _FLOAT[type(child)](child))
         else:
-            _replace_binary_modules(child)
+            make_float(child)
 
 
 def float_twin(config: Ding2024Config, seed: int = 0) -> Ding2024:
@@ -48,5 +49,5 @@ def float_twin(config: Ding2024Config, seed: int = 0) -> Ding2024:
     binary network with K=1.
     """
     twin = Ding2024(replace(config, branches=1))
-    _replace_binary_modules(twin)
+    make_float(twin)
     return seed_weights(twin, seed, config.tokens).eval()
