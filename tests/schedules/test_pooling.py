@@ -115,6 +115,17 @@ def class_map(classes, size, mode, after=lambda case, x: x):
     return build
 
 
+def stored_logits(size, result, data=lambda case: None):
+    """The class map of an argument that lies in memory as it is."""
+
+    def build(case):
+        given = data(case)
+        given = case.argument(2, 19, *size) if given is None else case.argument(data=given)
+        return argmax(case.emit(linear(result, "half_pixel")(given)), 1)
+
+    return build
+
+
 for mode in ("half_pixel", "align_corners"):
     for size in [(14, 26), (13, 31), (7, 13), (1, 1), (3, 50), (28, 52)]:
         CASES[f"bilinear {mode} to {size[0]}x{size[1]}"] = of(linear(size, mode), stored=size[0] % 2 == 0)
@@ -122,6 +133,31 @@ for mode in ("half_pixel", "align_corners"):
         CASES[f"bilinear {mode} to {size[0]}x{size[1]}, then signs"] = thresholds_of_resized(size, mode)
     for classes in (1, 2, 5, 19, 33, 64, 65):
         CASES[f"class map of {classes}, {mode}"] = class_map(classes, (14, 26), mode)
+for size in [(7, 13), (7, 39), (9, 52), (28, 26), (3, 65), (10, 104), (7, 117)]:  # 1 to 9 times as wide
+    CASES[f"class map of {size[0]}x{size[1]}"] = class_map(19, size, "half_pixel")
+for width in (1, 3, 4, 9, 16, 40):
+    CASES[f"class map, {width} columns twice as wide"] = stored_logits((1, width), (5, 2 * width))
+
+
+def special(numbers):
+    """Logits of few levels, some of them special numbers."""
+
+    def build(case):
+        data = case.rng.integers(-2, 3, (2, 19, 9, 21)).astype(np.float32)
+        where = case.rng.random(data.shape) < 0.02
+        return np.where(where, case.rng.choice(np.array(numbers, np.float32), data.shape), data)
+
+    return build
+
+
+for size in [(18, 42), (9, 84), (17, 40)]:
+    for name, numbers in {
+        "zeros of both signs": [0.0, -0.0],
+        "NaN": [np.nan, np.uint32(0xFFC00000).view(np.float32)],
+        "infinities": [np.inf, -np.inf],
+        "infinities and NaN": [np.inf, -np.inf, np.nan],
+    }.items():
+        CASES[f"class map of {size[0]}x{size[1]} with {name}"] = stored_logits((9, 21), size, special(numbers))
 CASES["class map, odd size"] = class_map(19, (13, 31), "half_pixel")
 CASES["class map, then a comparison"] = class_map(
     19, (14, 26), "half_pixel", lambda case, x: relax.op.equal(x, relax.const(3, "int64"))

@@ -1,10 +1,11 @@
 """The class map of resized logits, without the logits at full resolution.
 
-A row of logits is interpolated vertically once; each output pixel is then interpolated horizontally in registers, all
-classes of it in one vector, and the position of the first maximum is found there:
+Rows that grow by a whole factor have a kernel of their own, ``argmax_upsample``. This one takes any size. A row of
+logits is interpolated vertically once; each output pixel is then interpolated horizontally in registers, all classes of
+it in one vector, and the position of the first maximum is found there:
 
 * float order becomes integer order: for the bits b of a float, ``b ^ ((b >> 31) & 0x7fffffff)`` as a signed integer is
-  increasing in the float (adding +0.0 first turns -0.0 into +0.0; a NaN counts as the largest value, as in PyTorch);
+  increasing in the float (adding +0.0 first turns -0.0 into +0.0; every NaN is made the largest, as in PyTorch);
 * the maximum over the lanes is one integer reduction, its first position the trailing zeros of an equality mask.
 
 The interpolation is the one of ``anchors.resize``, so the map equals argmax(resize(x)) of the reference bit for bit.
@@ -15,22 +16,26 @@ channels and LLVM cuts them to the registers of the target.
 # mypy: disable-error-code="valid-type"
 # (TVMScript writes shapes where Python expects types)
 
+import numpy as np
 from tvm import relax, tirx
 from tvm.script import tirx as T
 
 from tvm_bnn.lower.anchors.resize import linear_coordinates
+from tvm_bnn.lower.argmax_upsample import phases_of, upsampled_argmax
 from tvm_bnn.lower.kernel import Kernel
 from tvm_bnn.lower.layout import Layout, padded_channels
 from tvm_bnn.relay_passes.rewriter import dtype_of, shape_of
 
 _SIGN = -(1 << 31)
 _MAGNITUDE = (1 << 31) - 1
+_INFINITY = 0xFF << 23
 
 
-def argmax_of_resize(result: relax.Var, argmax: relax.Call, resize: relax.Call) -> Kernel:
+def argmax_of_resize(result: relax.Var, argmax: relax.Call, resize: relax.Call, target) -> Kernel:
     """Kernel for ``argmax(resize(data), axis=1)``; data is stored as a MAP of 5 to 64 channels.
 
     result : the variable that holds the class map [N, H, W]; it is stored as it is.
+    target : a ``targets.Target``.
     """
     data = resize.args[0]
     batch, classes, height, width = shape_of(data)
@@ -38,9 +43,15 @@ def argmax_of_resize(result: relax.Var, argmax: relax.Call, resize: relax.Call) 
     align = str(resize.attrs.coordinate_transformation_mode) == "align_corners"
     vertical = linear_coordinates(height, rows, align)
     horizontal = linear_coordinates(width, columns, align)
+    outputs = [(result, Layout.PLAIN)]
+    phases = phases_of(width, horizontal)
+    if phases is not None:
+        weights = np.ascontiguousarray(horizontal[2].reshape(width, phases.count).T)
+        upsampled = upsampled_argmax(shape_of(data), rows, phases, vertical, dtype_of(argmax), target.lanes32)
+        return Kernel(upsampled, [data, *vertical, weights], outputs, "fixed", "argmax_upsample")
     lanes = padded_channels(classes)
     func = _kernel(batch, classes, lanes, height, width, rows, columns, dtype_of(argmax))
-    return Kernel(func, [data, *vertical, *horizontal], [(result, Layout.PLAIN)], "fixed", "argmax_resize")
+    return Kernel(func, [data, *vertical, *horizontal], outputs, "fixed", "argmax_resize")
 
 
 def _kernel(
@@ -91,8 +102,12 @@ def _kernel(
                     )
                     key[T.ramp(0, 1, lanes)] = T.Select(
                         T.ramp(0, 1, lanes) < T.broadcast(classes, lanes),
-                        key[T.ramp(0, 1, lanes)]
-                        ^ ((key[T.ramp(0, 1, lanes)] >> T.broadcast(31, lanes)) & T.broadcast(_MAGNITUDE, lanes)),
+                        T.Select(
+                            (key[T.ramp(0, 1, lanes)] & T.broadcast(_MAGNITUDE, lanes)) > T.broadcast(_INFINITY, lanes),
+                            T.broadcast(_MAGNITUDE, lanes),
+                            key[T.ramp(0, 1, lanes)]
+                            ^ ((key[T.ramp(0, 1, lanes)] >> T.broadcast(31, lanes)) & T.broadcast(_MAGNITUDE, lanes)),
+                        ),
                         T.broadcast(T.int32(_SIGN), lanes),
                     )
                     peak[0] = T.call_llvm_pure_intrin(

@@ -87,7 +87,7 @@ class _Lowering:
         if self.layout_of.get(data) is not Layout.MAP:
             self._store(data, Layout.MAP)
         self.layout_of[region.anchor] = Layout.PLAIN
-        self._emit(argmax_of_resize(region.anchor, call, resize))
+        self._emit(argmax_of_resize(region.anchor, call, resize, self.target))
 
     def _foreign(self, anchor: relax.Var, call: relax.Call) -> None:
         """An operator that TVM lowers: plain tensors in, plain tensors out."""
