@@ -6,7 +6,8 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from tvm_bnn.schedules import conv, conv_pool, elementwise, reduce, resize
+from tvm_bnn.schedules import conv, conv_pool, elementwise, matrix_conv, reduce, resize
+from tvm_bnn.schedules.tiles import load_configurations
 
 RULE_ATTR = "tvm_bnn.rule"
 
@@ -19,6 +20,7 @@ RULES: dict[str, Callable[..., str]] = {
     "conv": conv.apply,
     "grouped_conv": conv.apply_grouped,
     "conv_pool": conv_pool.apply,
+    "matrix_conv": matrix_conv.apply,
     "elementwise": elementwise.apply,
     "reduce": reduce.apply,
     "plane_sum": reduce.apply,
@@ -31,7 +33,8 @@ def schedule_function(func: tirx.PrimFunc, family: str, target) -> tirx.PrimFunc
     """One kernel with its family's template applied, stamped with the rule's name."""
     sch = Schedule(tvm.IRModule({"main": func}))
     rule = RULES[family](sch, target)
-    return sch.mod["main"].with_attr(RULE_ATTR, rule).with_attr("tirx.is_scheduled", True)
+    scheduled = load_configurations(sch.mod["main"])
+    return scheduled.with_attr(RULE_ATTR, rule).with_attr("tirx.is_scheduled", True)
 
 
 def schedule_module(module: tvm.IRModule, family_of: dict[str, str], target) -> tvm.IRModule:

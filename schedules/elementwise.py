@@ -27,15 +27,19 @@ def parallel_rows(sch: Schedule, loops: list[LoopRV]) -> LoopRV | None:
     return loops[-1]
 
 
-def place_readers(sch: Schedule, names: list[str], at: LoopRV | None, target) -> None:
+def place_readers(
+    sch: Schedule, names: list[str], at: LoopRV | None, target, placed: dict[str, LoopRV] | None = None
+) -> None:
     """Schedule the values of a kernel, and the bits behind them.
 
     A value that reads stages which are already scheduled under one loop (``at``, or where an earlier value went) goes
-    there; any other value gets loops of its own.
+    there; any other value gets loops of its own. placed : values that have their place, and the loop of each.
     """
-    placed: dict[str, LoopRV] = {}
-    homes: dict[str, LoopRV | None] = {}
+    homes: dict[str, LoopRV | None] = dict(placed or {})
+    packed = {name: loop for name, loop in (placed or {}).items() if name.startswith("cond_")}
     for name in names:
+        if name in homes:
+            continue
         value = sch.get_sblock(name)
         sources = [sch.get(block).name_hint for block in sch.get_producers(value)]
         reached = [homes.get(source, at) for source in sources]
@@ -46,8 +50,8 @@ def place_readers(sch: Schedule, names: list[str], at: LoopRV | None, target) ->
             home = _own_loops(sch, value, target)
         homes[name] = home
         if name.startswith("cond_") and home is not None:
-            placed[name] = home
-    pack_tail(sch, placed)
+            packed[name] = home
+    pack_tail(sch, packed)
 
 
 def _own_loops(sch: Schedule, value: SBlockRV, target) -> LoopRV | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,7 @@ def zen4(monkeypatch):
     ("text", "name", "triple", "isa", "popcount", "lanes32", "registers"),
     [
         ("llvm -mcpu=znver4", "znver4", "x86_64-linux-gnu", "avx512", "vpopcntdq", 16, 32),
+        ("llvm -mcpu=sapphirerapids", "sapphirerapids", "x86_64-linux-gnu", "amx", "vpopcntdq", 16, 32),
         ("llvm -mcpu=skylake-avx512", "skylake-avx512", "x86_64-linux-gnu", "avx512", "nibble", 16, 32),
         ("llvm -mcpu=x86-64-v3", "x86-64-v3", "x86_64-linux-gnu", "avx2", "nibble", 8, 16),
         ("llvm -mcpu=x86-64", "x86-64", "x86_64-linux-gnu", "generic", "scalar", 8, 16),
@@ -113,6 +115,18 @@ def test_features_that_a_virtual_machine_hides_are_not_used(zen4):
     assert target.isa == "avx2" and not target.has("avx512f")
     assert target.name == "znver4-avx2-nibble"
     assert target.native
+
+
+@pytest.mark.skipif("amx_tile" not in Path("/proc/cpuinfo").read_text().split(), reason="this CPU has no AMX")
+def test_tiles_that_the_system_does_not_grant_are_not_used(monkeypatch):
+    targets.host_flags.cache_clear()
+    monkeypatch.setattr(targets, "_tiles_permitted", lambda: False)
+    try:
+        assert host().isa == "avx512" and host().matrix == ""
+        assert not any(flag.startswith("amx") for flag in host().required_features)
+    finally:
+        monkeypatch.undo()
+        targets.host_flags.cache_clear()
 
 
 def test_the_real_host_runs_its_own_code():

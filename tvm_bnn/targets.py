@@ -10,6 +10,7 @@ TVM is imported only where LLVM is asked: a machine that merely runs artifacts n
 
 from __future__ import annotations
 
+import ctypes
 import difflib
 import functools
 import json
@@ -81,6 +82,8 @@ _X86_FLAGS = {
     "avx512vpopcntdq": "avx512_vpopcntdq",
     "avx512bf16": "avx512_bf16",
     "avx512fp16": "avx512_fp16",
+    "amx-tile": "amx_tile",
+    "amx-int8": "amx_int8",
 }
 _AARCH64_FLAGS = {
     "fp-armv8": "fp",
@@ -108,7 +111,8 @@ ARCHES = (
 class Isa:
     """One family of schedules: the features that it needs, and what its registers hold.
 
-    `lanes32` is the vector width in 32-bit lanes that schedules block by; `popcount` names how bits are counted.
+    `lanes32` is the vector width in 32-bit lanes that schedules block by; `popcount` names how bits are counted, and
+    `matrix` the unit that multiplies tiles of bytes, if there is one.
     """
 
     name: str
@@ -118,12 +122,14 @@ class Isa:
     lanes32: int
     registers: int
     popcount: str
+    matrix: str = ""
 
 
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"})
 
 # The first row whose needs are met wins: the specific before the fallback.
 ISAS = (
+    Isa("amx", "x86_64", _AVX512 | {"avx512vpopcntdq", "amx-int8"}, 512, 16, 32, "vpopcntdq", "amx"),
     Isa("avx512", "x86_64", _AVX512 | {"avx512vpopcntdq"}, 512, 16, 32, "vpopcntdq"),
     Isa("avx512", "x86_64", _AVX512, 512, 16, 32, "nibble"),
     Isa("avx2", "x86_64", frozenset({"avx2", "fma"}), 256, 8, 16, "nibble"),
@@ -177,11 +183,11 @@ class Target:
     """One processor to compile for; made by `resolve`.
 
     name: short text for file names and tuning logs, such as "znver4" or "cortex-a72".
-    isa: "avx512", "avx2", "neon" or "generic": which schedules fit.
+    isa: "amx", "avx512", "avx2", "neon" or "generic": which schedules fit.
     triple, cpu, mattr: what LLVM is told; mattr holds only what differs from the processor's own features.
     features: every feature in force, as ("+avx2", ...), sorted.
     required_features: the names in /proc/cpuinfo without which the code must not run.
-    vector_bits, lanes32, registers, popcount: see `Isa`.
+    vector_bits, lanes32, registers, popcount, matrix: see `Isa`.
     threads: how many threads the artifact uses by default.
     native: whether this machine can run the code.
     """
@@ -197,6 +203,7 @@ class Target:
     lanes32: int
     registers: int
     popcount: str
+    matrix: str
     threads: int
     native: bool
 
@@ -275,6 +282,7 @@ def resolve(text: str, threads: int | None = None) -> Target:
         lanes32=isa.lanes32,
         registers=isa.registers,
         popcount=isa.popcount,
+        matrix=isa.matrix,
         threads=threads,
         native=native,
     )
@@ -327,13 +335,25 @@ def host_arch() -> str:
 
 @functools.cache
 def host_flags() -> frozenset[str]:
-    """Features of this machine's CPU as /proc/cpuinfo names them; empty where there is no such file."""
+    """Features that this process may use, as /proc/cpuinfo names them; empty where there is no such file."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return frozenset()
     found = re.search(r"^(?:flags|Features)[ \t]*:(.*)$", text, flags=re.MULTILINE)
-    return frozenset(found.group(1).split()) if found else frozenset()
+    flags = frozenset(found.group(1).split()) if found else frozenset()
+    if "amx_tile" in flags and not _tiles_permitted():
+        return frozenset(flag for flag in flags if not flag.startswith("amx_"))
+    return flags
+
+
+def _tiles_permitted() -> bool:
+    """Ask Linux for the tile registers of AMX, which a process has only on request; True where it grants them."""
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18  # of x86-64 and <asm/prctl.h>
+    try:
+        return bool(ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0)
+    except (OSError, AttributeError):
+        return False
 
 
 def _missing_flags(required: Iterable[str]) -> list[str]:

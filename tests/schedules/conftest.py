@@ -25,6 +25,7 @@ from tvm_bnn.schedules import schedule_module
 from tvm_bnn.schedules.apply import BUILD_CONFIG
 
 TARGETS = {
+    "amx": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq,+amx-tile,+amx-int8",
     "avx512": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq",
     "avx2": "llvm -mcpu=x86-64-v3",
     "generic": "llvm -mcpu=x86-64-v2",

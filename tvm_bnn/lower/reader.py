@@ -178,8 +178,13 @@ class Reader:
             provable = False
         return index if provable else tirx.min(index, extent - 1)
 
-    def compute(self, shape: Sequence[int], element: Callable[..., Scalar], name: str) -> te.Tensor:
-        """``te.compute`` whose index ranges the reader knows while it builds the expression."""
+    def compute(
+        self, shape: Sequence[int], element: Callable[..., Scalar], name: str, attrs: dict[str, int] | None = None
+    ) -> te.Tensor:
+        """``te.compute`` whose index ranges the reader knows while it builds the expression.
+
+        attrs : what the stage tells its schedule, as annotations of its block.
+        """
 
         def known(*index):
             for variable, extent in zip(index, shape, strict=True):
@@ -190,7 +195,7 @@ class Reader:
                 value = tirx.Let(variable, bound, value)
             return value
 
-        return te.compute(tuple(shape), known, name=name + self.suffix)
+        return te.compute(tuple(shape), known, name=name + self.suffix, attrs=attrs)
 
     def reduce_axis(self, extent: int, name: str):
         """A reduction axis (IterVar) whose range the reader knows."""

@@ -23,6 +23,7 @@ from tvm_bnn import ops
 from tvm_bnn.lower.anchors import Anchor
 from tvm_bnn.lower.bit_counts import counts_bytes, different_bits
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
+from tvm_bnn.lower.matrix import byte_sums, multiplies
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import word
 from tvm_bnn.relay_passes.borders import border_classes
@@ -150,6 +151,21 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     group_words, groups = words(per_group), geometry.groups
     rows, columns = _window(geometry, tuple(kernel), out)
     padding_word = _padding_words(geometry.pad_value, per_group)
+    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
+    if multiplies(target, filters, out[1], groups):
+        top, left, _, _ = geometry.padding
+        sums = byte_sums(
+            reader,
+            (batch, filters, *out),
+            (rows, columns),
+            weight.transpose(0, 2, 3, 1),
+            lambda n, y, x, position: word(reader, data, (n, y - top, x - left), position),
+            lambda y, x: _in_plane(geometry, y, x, height, width, rows, columns),
+            geometry.pad_value,
+            lambda y, x, ky, kx: (y * sy + ky * dy, x * sx + kx * dx),
+            sx,
+        )
+        return Anchor(lambda index: sums(index[0], index[2], index[3], index[1]), "matrix_conv")
 
     def padded(n, y, x, c):
         top, left, _, _ = geometry.padding
@@ -165,7 +181,6 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         source = reader.compute((batch, rows, columns, groups * group_words), padded, "pad")
     else:
         source = padded
-    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
     acc = bit_sums(
         reader,
         (batch, filters, *out),

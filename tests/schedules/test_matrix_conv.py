@@ -1,0 +1,109 @@
+"""Binary convolutions on a matrix unit: what fills its tiles, and what does not, against the reference.
+
+The cases of binary convolutions run here too where there is such a unit; those below are about tiles and blocks.
+"""
+
+import re
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+from tvm.relax.op import add
+
+from tests.schedules import test_binary_conv
+from tests.schedules.test_binary_conv import SAME, conv
+from tvm_bnn import ops, targets
+from tvm_bnn.lower import lower
+from tvm_bnn.lower.matrix import pixels_of_tile, tile_weights
+from tvm_bnn.schedules import schedule_module
+from tvm_bnn.schedules.matrix_conv import choose_tile
+
+TARGETS = ["amx"]
+FILLINGS = (("normal", "normal"), ("ties", "ties"), ("high", "high"), ("high", "low"), ("normal", "sparse"))
+CASES = dict(test_binary_conv.CASES)
+for width in (6, 7, 8, 12, 14, 15, 16, 17, 28, 32, 34, 48, 96):
+    CASES[f"width {width}"] = conv(64, 64, size=(5, width))
+for channels in (32, 64, 96, 128, 160):
+    CASES[f"{channels} channels, {channels} filters"] = conv(channels, channels, size=(4, 16))
+for step in (1, 2, 3):
+    CASES[f"step {step}, two tiles"] = conv(33, 64, strides=(step, step), size=(9, 32 * step))
+    CASES[f"step {step}, dilation 2"] = conv(
+        33, 64, strides=(step, step), dilation=(2, 2), padding=(2, 2, 2, 2), size=(9, 16 * step)
+    )
+CASES["blocks of rows"] = conv(128, 64, size=(64, 16), out="bits")
+CASES["weights that exceed the cache"] = conv(512, 512, size=(2, 8))
+CASES["batch 3, two tiles"] = conv(64, 32, batch=3, size=(3, 32))
+
+
+def summed(*layers, out="both"):
+    """A case: several convolutions of their own inputs, added up, with an activation of each of the first two."""
+
+    def build(case):
+        total = None
+        for inputs, kernel, stride in layers:
+            pad = kernel // 2
+            geometry = ops.BConv2DAttrs(padding=(pad,) * 4, strides=(stride, stride))
+            bits = case.bits(1, inputs, 6 * stride, 16 * stride)
+            integer = case.emit(ops.bconv2d(bits, case.signs(64, inputs, kernel, kernel), geometry))
+            value = case.scaled(integer)
+            total = value if total is None else case.emit(add(total, value))
+        return test_binary_conv.outputs(case, total, out)
+
+    return build
+
+
+def summed_twice(case):
+    """Both sums and their sum's bits are read: each map is stored."""
+    first, second = (
+        case.scaled(case.emit(ops.bconv2d(case.bits(1, 64, 6, 16), case.signs(64, 64, 3, 3), SAME))) for _ in "ab"
+    )
+    return relax.Tuple([first, second, case.positive(case.emit(add(first, second)))])
+
+
+CASES["a sum of two"] = summed((64, 3, 1), (33, 1, 1))
+CASES["a sum of two, bits"] = summed((64, 3, 2), (64, 1, 1), out="bits")
+CASES["a sum of three"] = summed((64, 3, 1), (128, 1, 2), (3, 5, 1))
+CASES["a sum whose parts are read"] = summed_twice
+
+
+def test_equals_the_reference(grid, case, target, target_of):
+    grid.check(case, target_of(target))
+
+
+@pytest.mark.parametrize(("width", "pixels"), [(5, 5), (7, 7), (16, 16), (17, 1), (28, 14), (256, 16), (26, 13)])
+def test_a_tile_divides_the_row(width, pixels):
+    assert pixels_of_tile(width) == pixels
+
+
+def test_weights_lie_as_the_unit_reads_them():
+    weight = np.random.default_rng(0).random((33, 3, 1, 70)) < 0.5
+    tiles = tile_weights(weight)
+    assert (tiles.shape, tiles.dtype) == ((4, 3, 1, 2, 16, 16, 4), np.int8)
+    for filter_, row, channel in ((0, 0, 0), (17, 2, 5), (32, 1, 69)):
+        place = (filter_ // 16, row, 0, channel // 64, channel % 64 // 4, filter_ % 16, channel % 4)
+        assert tiles[place] == (1 if weight[filter_, row, 0, channel] else -1)
+    assert np.count_nonzero(tiles) == weight.size  # and 0 elsewhere
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("size", [(1, 128, 256, 64), (1, 7, 7, 512), (4, 1, 8, 32), (1, 16, 32, 512)])
+def test_every_thread_has_a_share(size, threads):
+    tile = choose_tile(size, 9 * 64, (size[2] + 2) * 64, 1, 3, threads)
+    blocks = size[0] * size[1] // tile.rows * tile.groups
+    assert size[1] % tile.rows == 0 and size[3] // 32 % tile.groups == 0
+    assert blocks >= min(threads, size[0] * size[1] * size[3] // 32)
+
+
+def test_machine_code_keeps_sums_in_tiles(build_cases):
+    """Per 64 channels of a tap, four products and as many loads: what tiles share is loaded once."""
+    target = targets.resolve("llvm -mcpu=sapphirerapids", threads=1)
+    name = "step 1, two tiles"
+    lowered = lower(build_cases(CASES, [name], list(CASES))[0], target)
+    (kernel,) = (k for k, family in lowered.family_of.items() if family == "matrix_conv")
+    scheduled = schedule_module(lowered.module, lowered.family_of, target)
+    module = tvm.IRModule({"main": scheduled[kernel].with_attr("global_symbol", "main")})
+    text = tvm.compile(module, target=target.tvm()).mod.inspect_source("asm")
+    count = {name: len(re.findall(rf"\t{name}\b", text)) for name in ("tdpbssd", "tileloadd", "tilestored", "tilezero")}
+    assert count["tdpbssd"] == count["tileloadd"] > 0 and count["tilestored"] == count["tilezero"] > 0
+    assert "ldtilecfg" in text and "tilerelease" in text
