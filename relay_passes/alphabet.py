@@ -56,12 +56,12 @@ class ZeroCell:
     """The cell in which a sign was 0.
 
     common : whether exact zeros are to be expected there, so that no convention may touch them.
-    path : the module that takes the sign.
+    signs : the modules that take the sign; several where tensors with such cells were joined.
     """
 
     cell: int
     common: bool
-    path: str
+    signs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,15 @@ class Steps:
     levels : arrays that broadcast against the tensor.
     zero : the cell of sign(0), as long as nothing told it apart on purpose.
     factor : a real tensor that everything is multiplied by; of extent 1 where elements share it.
+    guessed, kept : modules whose sign is behind it, where 0 took the convention, and where it is a level for good.
     """
 
     cells: Cells
     levels: tuple[np.ndarray, ...]
     zero: ZeroCell | None = None
     factor: relax.Expr | None = None
+    guessed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,15 +115,12 @@ class AlphabetAnalysis:
     """Alphabets of the values that a rewriter has emitted so far.
 
     sign_zero : what ``sign(0)`` of a real tensor becomes, "plus", "minus", or "exact" for the third level.
-    guessed : modules where that convention was used, in order. kept : modules whose exact zeros stay a level.
     """
 
     def __init__(self, rewriter: DataflowRewriter, sign_zero: str = "plus") -> None:
         if sign_zero not in ("plus", "minus", "exact"):
             raise ValueError(f"sign_zero is {sign_zero!r}; plus, minus and exact are accepted")
         self.sign_zero = sign_zero
-        self.guessed: list[str] = []
-        self.kept: list[str] = []
         self._rewriter = rewriter
         self._known: dict[relax.Var, Alphabet] = {}
         self._emitted: dict[object, relax.Expr] = {}
@@ -220,46 +220,58 @@ class AlphabetAnalysis:
         """Evaluate the operator on the levels of each cell."""
         if any(s.factor is not None for s in steps):
             return self._on_scaled(call, tensors, steps)
-        common = self._common_cells(call, steps)
-        if common is None or common[0].count > MOST_CELLS:
-            return Real(f"{describe(call)} combines tensors to too many levels", "take the sign of the result")
-        cells, steps, maps = common
         if len(steps) == 1 and shape_of(tensors[0]) != shape_of(call):
             return Real(f"{describe(call)} broadcasts a binary tensor", "broadcast it behind the layer")
+        refined = _refined([step.cells for step in steps])
+        if refined is None:
+            return self._on_pairs(call, tensors, steps)
+        cells, maps = refined
+        if cells.count > MOST_CELLS:
+            return _too_many(call)
+        levels = self._levels_in(call, tensors, steps, maps)
+        if isinstance(levels, Real):
+            return levels
+        return _with_signs(Steps(cells, levels, self._zero_behind(call, steps, maps)), steps)
+
+    def _on_pairs(self, call: relax.Call, tensors: list[relax.Expr], steps: list[Steps]) -> Alphabet:
+        """Independent tensors: every pair of cells, once a convention has put each sign(0) where it belongs.
+
+        Where zeros lead to no level that is not there without them (a {0, 1} mask times a sign), they stay.
+        """
+        if len(steps) != 2 or steps[0].cells.count * steps[1].cells.count > MOST_CELLS:
+            return _too_many(call)
+        left, right = (step.cells for step in steps)
+        maps = [list(places) for places in zip(*itertools.product(range(left.count), range(right.count)), strict=True)]
+        settled = [self.settle(step) for step in steps]
+        levels = self._levels_in(call, tensors, settled, maps)
+        if any(step.zero is not None for step in steps):
+            exact = [_kept(step) for step in steps]
+            all_levels = self._levels_in(call, tensors, exact, maps)
+            if not isinstance(levels, Real) and not isinstance(all_levels, Real) and _among(all_levels, levels):
+                settled, levels = exact, all_levels
+        if isinstance(levels, Real):
+            return levels
+        product = ProductCells(self._emit, left, right, shape_of(call), (call, "pairs"))
+        return _with_signs(Steps(product, levels), settled)
+
+    def _levels_in(
+        self, call: relax.Call, tensors: list[relax.Expr], steps: list[Steps], maps: list[list[int]]
+    ) -> tuple[np.ndarray, ...] | Real:
+        """The operator's result in each cell; maps: the cell of each operand there."""
         levels = []
-        for cell in range(cells.count):
-            given = {t: s.levels[m[cell]] for t, s, m in zip(tensors, steps, maps, strict=True)}
+        for places in zip(*maps, strict=True):
+            given = {tensor: step.levels[place] for tensor, step, place in zip(tensors, steps, places, strict=True)}
             result = self._evaluate(call, given)
             if result is None or (result.dtype.kind == "f" and np.isinf(result).any()):
                 return Real(f"{describe(call)} gives it levels that are not finite numbers")
             levels.append(_compress(result))
-        return Steps(cells, tuple(levels), self._zero_behind(call, steps, maps))
-
-    def _common_cells(self, call: relax.Call, steps: list[Steps]) -> tuple[Cells, list[Steps], list[list[int]]] | None:
-        """Cells for all operands together, and for each operand its own cell in each of them."""
-        cells = steps[0].cells
-        maps = [list(range(cells.count))]
-        for other in steps[1:]:
-            refined = cells.refine(other.cells)
-            if refined is None:
-                break
-            cells, here, there = refined
-            maps = [[m[i] for i in here] for m in maps] + [there]
-        if len(maps) == len(steps):
-            return cells, steps, maps
-        if len(steps) != 2 or steps[0].cells.count * steps[1].cells.count > MOST_CELLS:
-            return None
-        # independent tensors: every pair of cells, once a convention has put each sign(0) where it belongs
-        left, right = (self.settle(s) for s in steps)
-        pairs = [(i, j) for i in range(left.cells.count) for j in range(right.cells.count)]
-        product = ProductCells(self._emit, left.cells, right.cells, shape_of(call), (call, "pairs"))
-        return product, [left, right], [[i for i, _ in pairs], [j for _, j in pairs]]
+        return tuple(levels)
 
     def settle(self, steps: Steps) -> Steps:
         """The step function once ``sign_zero`` has been applied: no cell of sign(0) is open any more.
 
         The cell takes the level of a neighbour, unless an exact zero is common there or has a level of its neighbours
-        already. The path is noted in ``guessed`` or in ``kept``.
+        already.
         """
         zero = steps.zero
         if zero is None:
@@ -268,26 +280,23 @@ class AlphabetAnalysis:
         if np.array_equal(own, below) or np.array_equal(own, above):
             return replace(steps, zero=None)
         if zero.common or self.sign_zero == "exact":
-            self.kept.append(zero.path)
-            return replace(steps, zero=None)
-        self.guessed.append(zero.path)
+            return _kept(steps)
         levels = list(steps.levels)
         levels[zero.cell] = above if self.sign_zero == "plus" else below
         if np.array_equal(levels[-1], own):  # a NaN compares false with everything, like what is below
             levels[-1] = below
-        return replace(steps, levels=tuple(levels), zero=None)
+        return replace(steps, levels=tuple(levels), zero=None, guessed=(*steps.guessed, *zero.signs))
 
     @staticmethod
     def _zero_behind(call: relax.Call, steps: list[Steps], maps: list[list[int]]) -> ZeroCell | None:
         """The cell of sign(0) in the result: gone where a comparison or another operand tells it apart on purpose."""
         if op_name(call) in ("relax.equal", "relax.not_equal"):
             return None
-        found: ZeroCell | None = None
-        for step, places in zip(steps, maps, strict=True):
-            if step.zero is not None and found is None:
-                found = replace(step.zero, cell=places.index(step.zero.cell))
-        if found is None:
+        open_zeros = [(step.zero, places) for step, places in zip(steps, maps, strict=True) if step.zero is not None]
+        if not open_zeros:
             return None
+        zeros, cells = [zero for zero, _ in open_zeros], [places.index(zero.cell) for zero, places in open_zeros]
+        found = _joined_zeros(zeros, cells[0])
         for step, places in zip(steps, maps, strict=True):
             here, *beside = (step.levels[places[found.cell + i]] for i in (0, -1, 1))
             if step.zero is None and not any(np.array_equal(here, level) for level in beside):
@@ -382,7 +391,7 @@ class AlphabetAnalysis:
         return Steps(
             LineCells(self._emit, data, cuts),
             _levels(call, (-1, 0, 1, 0)),
-            ZeroCell(1, common, path_of(call) or "the model"),
+            ZeroCell(1, common, (module_of(call),)),
         )
 
     def _has_zero(self, expr: relax.Expr) -> bool:
@@ -536,7 +545,7 @@ class AlphabetAnalysis:
             own = sum(level == line[zero.cell] for level in line) == 1 + (line[-1] == line[zero.cell])
             place = ascending.index(line[zero.cell]) if own else 0
             zero = replace(zero, cell=place) if 0 < place < len(ascending) - 1 else None
-        return Steps(PooledCells(self._emit, inner.cells, var, pooled, masks), levels, zero)
+        return replace(inner, cells=PooledCells(self._emit, inner.cells, var, pooled, masks), levels=levels, zero=zero)
 
     def _concat(self, var: relax.Var, call: relax.Call) -> Alphabet:
         fields = list(call.args[0].fields) if isinstance(call.args[0], relax.Tuple) else []
@@ -549,31 +558,31 @@ class AlphabetAnalysis:
             return Real(f"{describe(call)} joins binary tensors that were scaled by data", "scale after the layer")
         axis = int(call.attrs.axis) % len(shape_of(call))
         groups = [_ascending(step) for step in steps]
-        counts = {len(group) for group in groups if group is not None}
-        has_zero = [step.zero is not None for step in steps]
-        if len(counts) != 1 or None in groups or any(has_zero) != all(has_zero):
+        if len({(step.zero is None, group and len(group)) for step, group in zip(steps, groups, strict=True)}) > 1:
+            # not cell by cell as long as some zeros are open
+            steps = [self.settle(step) for step in steps]
+            groups = [_ascending(step) for step in steps]
+        ordered = [group for group in groups if group is not None]
+        if len(ordered) < len(groups) or len({len(group) for group in ordered}) != 1:
             return Real(f"{describe(call)} joins tensors with different numbers of levels")
-        (count,) = counts
-        joined, zero = [], None
-        for step, group in zip(steps, groups, strict=True):
-            assert group is not None
+        count = len(ordered[0])
+        joined, places = [], []
+        for step, group in zip(steps, ordered, strict=True):
             wholes = [next(i for i, cells in enumerate(group) if cell in cells) for cell in range(step.cells.count)]
             joined.append((step.cells, wholes))
-            if step.zero is not None:
-                place = wholes[step.zero.cell]
-                common = step.zero.common or (zero is not None and zero.common)
-                zero = ZeroCell(place, common, step.zero.path) if 0 < place < count - 1 else None
+            places += [wholes[step.zero.cell]] if step.zero is not None else []
+        zeros = [step.zero for step in steps if step.zero is not None]
+        zero = _joined_zeros(zeros, places[0]) if len(set(places)) == 1 and 0 < places[0] < count - 1 else None
         levels = []
         for whole in range(count):
             pieces = [
                 np.broadcast_to(step.levels[group[whole][0]], _with_extent(step.levels[group[whole][0]], field, axis))
-                for step, group, field in zip(steps, groups, fields, strict=True)
-                if group is not None
+                for step, group, field in zip(steps, ordered, fields, strict=True)
             ]
             shape = np.broadcast_shapes(*(_without(piece.shape, axis) for piece in pieces))
             wide = [np.broadcast_to(p, (*shape[:axis], p.shape[axis], *shape[axis + 1 :])) for p in pieces]
             levels.append(_compress(np.concatenate(wide, axis)))
-        return Steps(JoinedCells(self._emit, joined, axis, count, var), tuple(levels), zero)
+        return _with_signs(Steps(JoinedCells(self._emit, joined, axis, count, var), tuple(levels), zero), steps)
 
     def _pad(self, var: relax.Var, call: relax.Call) -> Alphabet:
         inner = self.of(call.args[0])
@@ -597,7 +606,8 @@ class AlphabetAnalysis:
         zero = inner.zero
         if zero is not None and value == 0 and line[zero.cell] == 0:
             zero = replace(zero, common=True)
-        return Steps(PaddedCells(self._emit, inner.cells, var, padded, border), levels, zero)
+        cells = PaddedCells(self._emit, inner.cells, var, padded, border)
+        return replace(inner, cells=cells, levels=levels, zero=zero)
 
 
 def _levels(like: relax.Expr, values: Sequence[float | bool]) -> tuple[np.ndarray, ...]:
@@ -605,6 +615,48 @@ def _levels(like: relax.Expr, values: Sequence[float | bool]) -> tuple[np.ndarra
     truth = all(isinstance(value, bool) for value in values)
     dtype = "bool" if truth else dtype_of(like)
     return tuple(np.full((1,) * len(shape_of(like)), value, dtype) for value in values)
+
+
+def _refined(cells: Sequence[Cells]) -> tuple[Cells, list[list[int]]] | None:
+    """Cells for all tensors together, and for each its own cell in each of them; None where they are independent."""
+    whole = cells[0]
+    maps = [list(range(whole.count))]
+    for other in cells[1:]:
+        found = whole.refine(other)
+        if found is None:
+            return None
+        whole, here, there = found
+        maps = [[places[i] for i in here] for places in maps] + [there]
+    return whole, maps
+
+
+def _too_many(call: relax.Call) -> Real:
+    return Real(f"{describe(call)} combines tensors to too many levels", "take the sign of the result")
+
+
+def _kept(steps: Steps) -> Steps:
+    """The step function whose sign(0) is a level for good."""
+    return steps if steps.zero is None else replace(steps, zero=None, kept=(*steps.kept, *steps.zero.signs))
+
+
+def _joined_zeros(zeros: Sequence[ZeroCell], cell: int) -> ZeroCell:
+    """One cell for the zeros of several tensors."""
+    signs = dict.fromkeys(sign for zero in zeros for sign in zero.signs)
+    return ZeroCell(cell, any(zero.common for zero in zeros), tuple(signs))
+
+
+def _with_signs(result: Steps, operands: Sequence[Steps]) -> Steps:
+    """The result with the signs of its operands whose zeros are decided."""
+    guessed, kept = (
+        tuple(dict.fromkeys(sign for step in operands for sign in signs(step)))
+        for signs in (lambda step: step.guessed, lambda step: step.kept)
+    )
+    return replace(result, guessed=guessed, kept=kept)
+
+
+def _among(levels: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    """Whether each level is one of the others."""
+    return all(any(np.array_equal(level, other, equal_nan=True) for other in others) for level in levels)
 
 
 def _compress(value: np.ndarray) -> np.ndarray:
@@ -647,6 +699,11 @@ def _with_extent(level: np.ndarray, field: relax.Expr, axis: int) -> tuple[int, 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return (*shape[:axis], 1, *shape[axis + 1 :])
+
+
+def module_of(call: relax.Call) -> str:
+    """The module that an operator is in, as decisions name it."""
+    return path_of(call) or "the model"
 
 
 def describe(expr: relax.Expr) -> str:

@@ -12,13 +12,13 @@ import tvm
 from tvm import relax
 
 from tvm_bnn import ops
-from tvm_bnn.relay_passes.alphabet import AlphabetAnalysis, Real, Steps
+from tvm_bnn.relay_passes.alphabet import AlphabetAnalysis, Real, Steps, module_of
 from tvm_bnn.relay_passes.binary_sum import MOST_TERMS, conv_sum, per_channel, product_sum, terms
 from tvm_bnn.relay_passes.decisions import Decisions, Layer
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.levels import Planes, WeightPlanes, planes_of, weight_planes
 from tvm_bnn.relay_passes.phases import forward_weight, phase_geometry, phases
-from tvm_bnn.relay_passes.rewriter import DataflowRewriter, op_name, shape_of
+from tvm_bnn.relay_passes.rewriter import DataflowRewriter, bindings_of, op_name, shape_of
 
 __all__ = ["ConvertBinary", "Decisions", "Layer"]
 
@@ -45,14 +45,17 @@ class _Converter(DataflowRewriter):
         super().__init__()
         self.decisions = decisions
         self.analysis = AlphabetAnalysis(self, sign_zero)
-        self._notes: tuple[list[str], list[str]] = ([], [])
+        self.guessed: dict[str, None] = {}
+        self.kept: dict[str, None] = {}
+        self._read: list[Steps] = []
 
     def rewrite(self, call: relax.Call, name: str) -> relax.Expr | None:
-        self._notes = ([], [])
+        self._read = []
         converted = self._convert(call, name)
         if converted is not None:  # else no layer reads what was settled for it
-            self.analysis.guessed.extend(self._notes[0])
-            self.analysis.kept.extend(self._notes[1])
+            for steps in self._read:
+                self.guessed |= dict.fromkeys(steps.guessed)
+                self.kept |= dict.fromkeys(steps.kept)
         return converted
 
     def _convert(self, call: relax.Call, name: str) -> relax.Expr | None:
@@ -85,7 +88,9 @@ class _Converter(DataflowRewriter):
         if isinstance(alphabet, Real):
             layer.refuse(f"its input is not binary: {alphabet.reason}", alphabet.advice or "take the sign of its input")
             return None
-        planes = planes_of(self._settled(alphabet))
+        settled = self.analysis.settle(alphabet)
+        self._read.append(settled)
+        planes = planes_of(settled)
         if isinstance(planes, str):
             layer.refuse(
                 f"its input is not binary: {planes}", "give the activation two levels, the same for all channels"
@@ -111,9 +116,14 @@ class _Converter(DataflowRewriter):
             self.decisions.zero_weights.append(layer.path)
         return True
 
-    def _accept_weights(self, layer: Layer, planes: Planes, weights: WeightPlanes) -> bool:
-        pairs = len(planes.masks) * len(weights.planes)
-        return self._accept(layer, terms(planes, weights), pairs, weights.zeros)
+    def _accept_weights(self, layer: Layer, *parts: tuple[Planes, WeightPlanes]) -> bool:
+        """The same for a layer with weights, which may be a sum of parts; its planes are then those of the largest."""
+        return self._accept(
+            layer,
+            max(terms(planes, weights) for planes, weights in parts),
+            max(len(planes.masks) * len(weights.planes) for planes, weights in parts),
+            sum(weights.zeros for _, weights in parts),
+        )
 
     def _scaled(self, result: relax.Expr, factor: relax.Expr | None, call: relax.Call) -> relax.Expr:
         return result if factor is None else relax.op.multiply(self.emit(result, span=call.span), factor)
@@ -134,7 +144,7 @@ class _Converter(DataflowRewriter):
             return self._sum_of_segments(call, layer, segments, weight, attrs)
         data, geometry, signs = self._absorb_pad(call.args[0], attrs)
         activation = self._activation(data, 1, layer)
-        if activation is None or not self._accept_weights(layer, activation.planes, weights):
+        if activation is None or not self._accept_weights(layer, (activation.planes, weights)):
             return None
         return self._convolved(call, activation, weight, weights, geometry, signs)
 
@@ -174,7 +184,7 @@ class _Converter(DataflowRewriter):
         if value == 0.0:
             return pad.args[0], padded, None
         inner = self.analysis.of(pad.args[0])
-        planes = planes_of(self._settled(inner)) if isinstance(inner, Steps) and inner.factor is None else None
+        planes = planes_of(self.analysis.settle(inner)) if isinstance(inner, Steps) and inner.factor is None else None
         signs = planes.signs_of(value) if isinstance(planes, Planes) else None
         return (pad.args[0], padded, signs) if signs is not None else (data, geometry, None)
 
@@ -187,26 +197,9 @@ class _Converter(DataflowRewriter):
         if not 1 < len(fields) <= MOST_SEGMENTS or not all(isinstance(self.analysis.of(f), Steps) for f in fields):
             return None
         whole = self.analysis.of(data)
-        if isinstance(whole, Steps) and not isinstance(planes_of(self._settled_quietly(whole)), str):
+        if isinstance(whole, Steps) and not isinstance(planes_of(self.analysis.settle(whole)), str):
             return None
         return fields
-
-    def _settled(self, steps: Steps) -> Steps:
-        """Settled for the layer at hand: its notes count once the layer is converted."""
-        lists = self.analysis.guessed, self.analysis.kept
-        counts = [len(noted) for noted in lists]
-        settled = self.analysis.settle(steps)
-        for noted, count, mine in zip(lists, counts, self._notes, strict=True):
-            mine.extend(noted[count:])
-            del noted[count:]
-        return settled
-
-    def _settled_quietly(self, steps: Steps) -> Steps:
-        """Settled, with nothing noted: only to see whether planes could be made."""
-        notes, self._notes = self._notes, ([], [])
-        settled = self._settled(steps)
-        self._notes = notes
-        return settled
 
     def _sum_of_segments(
         self,
@@ -225,9 +218,9 @@ class _Converter(DataflowRewriter):
             activation = self._activation(segment, 1, layer) if weights is not None else None
             if weights is None or activation is None:
                 return None
-            if not self._accept_weights(layer, activation.planes, weights):
-                return None
             parts.append((activation, piece, weights))
+        if not self._accept_weights(layer, *((activation.planes, weights) for activation, _, weights in parts)):
+            return None
         results = [
             self.emit(self._convolved(call, activation, piece, weights, geometry, None), span=call.span)
             for activation, piece, weights in parts
@@ -247,7 +240,7 @@ class _Converter(DataflowRewriter):
         activation = self._activation(call.args[0], 1, layer) if weights is not None else None
         if weights is None or activation is None:
             return None
-        if not self._accept_weights(layer, activation.planes, weights):
+        if not self._accept_weights(layer, (activation.planes, weights)):
             return None
         sizes, outputs, kernel = shape_of(call.args[0])[2:], shape_of(call)[2:], weight.shape[2:]
         strides, dilation = ([int(v) for v in values] for values in (call.attrs.strides, call.attrs.dilation))
@@ -299,7 +292,7 @@ class _Converter(DataflowRewriter):
         activation = self._activation(data, -1, layer) if weights is not None else None
         if weights is None or activation is None:
             return None
-        if not self._accept_weights(layer, activation.planes, weights):
+        if not self._accept_weights(layer, (activation.planes, weights)):
             return None
         features = weight.shape[1]
         rows = int(np.prod(shape_of(data)[:-1]))
@@ -352,6 +345,9 @@ class ConvertBinary:
         """Rewrite ``main``."""
         converter = _Converter(self.decisions, self.sign_zero)
         rewritten = converter.transform(module)
-        self.decisions.guessed_signs.extend(dict.fromkeys(converter.analysis.guessed))
-        self.decisions.kept_zeros.extend(dict.fromkeys(converter.analysis.kept))
+        self.decisions.guessed_signs.extend(converter.guessed)
+        self.decisions.kept_zeros.extend(converter.kept)
+        # layers read comparisons: a sign that is still there has other readers
+        left = {module_of(b.value) for b in bindings_of(rewritten["main"]) if op_name(b.value) == "relax.sign"}
+        self.decisions.mixed_signs.extend(path for path in converter.guessed if path in left)
         return rewritten

@@ -42,12 +42,14 @@ class Decisions:
     """All records of a compilation.
 
     guessed_signs : modules where sign(0) of a real tensor took a convention.
+    mixed_signs : those of them in which operators or float layers read a sign as well; these see its 0.
     kept_zeros : modules whose sign keeps exact zeros as a third level.
-    zero_weights : layers with weights that are exactly 0, kept by a second plane.
+    zero_weights : layers with weights that are exactly 0, a whole filter among them; they stay 0.
     """
 
     layers: list[Layer] = field(default_factory=list)
     guessed_signs: list[str] = field(default_factory=list)
+    mixed_signs: list[str] = field(default_factory=list)
     kept_zeros: list[str] = field(default_factory=list)
     zero_weights: list[str] = field(default_factory=list)
 

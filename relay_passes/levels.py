@@ -101,7 +101,7 @@ class WeightPlanes:
     """Constant weights [O, ...] as a sum of planes of signs.
 
     planes : bool arrays of the weights' shape. step, middle : float64 [O]; middle is 0 where the levels are +-a.
-    zeros : how many weights are exactly 0 beside others that are not.
+    zeros : how many weights are exactly 0.
     """
 
     planes: tuple[np.ndarray, ...]
@@ -136,7 +136,7 @@ def weight_planes(weight: np.ndarray) -> WeightPlanes | str:
     centred = flat - middle[:, None]
     upper, lower = (centred >= 0).reshape(shape), (centred > 0).reshape(shape)
     ternary = ~as_pair & ~plain
-    zeros = int((flat[symmetric & ~np.all(flat == 0, axis=1)] == 0).sum())
+    zeros = int((flat == 0).sum())
     if not ternary.any():
         return WeightPlanes((upper,), step, middle, zeros)
     return WeightPlanes((upper, lower), step, middle, zeros)

@@ -73,10 +73,11 @@ class _Walk:
         name = op_name(definition)
         if name in _COUNTS or self.is_steps(expr):
             return True
-        if name == "bnn.affine":  # a scale alone keeps the grid; a shift moves it
-            return not np.any(value_of(definition.args[2])) and self._on_grid(definition.args[0])
+        if name == "bnn.affine":  # a scale alone keeps the grid; a shift may move it
+            count, scale, shift = definition.args
+            return _in_step(value_of(shift), value_of(scale)) and self._on_grid(count)
         if name in _SUMS:
-            return all(self._on_grid(operand) for operand in definition.args)
+            return all(self._on_grid(operand) for operand in definition.args) or self._beside_border(definition)
         if name in _AVERAGES:
             return self._on_grid(definition.args[0])
         if name in _PRODUCTS:  # a count, whether it is converted or not
@@ -84,6 +85,14 @@ class _Walk:
         every = all if name == "relax.multiply" else any
         operands = tensor_operands(definition)
         return keeps_zero(definition) and bool(operands) and every(self._on_grid(operand) for operand in operands)
+
+    def _beside_border(self, added: relax.Call) -> bool:
+        """The sum of a count and of what its border lacks, which is another shift a border class."""
+        count, border = (self.lookup(operand) for operand in added.args)
+        if op_name(count) != "bnn.affine" or op_name(border) != "bnn.border_bias":
+            return False
+        shift, scale = value_of(border.args[0]), value_of(count.args[1])
+        return self._on_grid(added.args[0]) and _in_step(shift, scale.reshape(-1, 1, 1))
 
 
 def tensor_operands(expr: relax.Expr) -> list[relax.Expr]:
@@ -114,6 +123,16 @@ def _writes_zero(expr: relax.Expr) -> bool:
     if name in ("relax.maximum", "relax.minimum", "relax.where"):
         return any(is_constant(a) and not np.all(value_of(a)) for a in expr.args[-2:])
     return False
+
+
+def _in_step(shift: np.ndarray, scale: np.ndarray) -> bool:
+    """Whether each shift is a whole multiple of half its scale, as of sums of {0, 1} or of {-1/2, 3/2}.
+
+    Half, because counts of an even and of an odd number of signs lie on even and on odd numbers, and add up.
+    """
+    halves = 2 * shift.astype(np.float64)
+    nearest = np.rint(halves / np.where(scale, scale, 1)) * scale
+    return bool(np.all(np.abs(halves - nearest) <= 1e-6 * np.maximum(np.abs(scale), np.abs(halves))))
 
 
 def _one_magnitude(constant: relax.Expr) -> bool:

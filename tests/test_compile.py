@@ -260,6 +260,16 @@ def test_chosen_signs_are_named(capsys):
     assert "note: the model was in training mode" in out
 
 
+def test_signs_that_are_also_read_as_they_are_are_named(capsys):
+    assert main(["user_networks:MixedSign", "--json", "mixed.json"]) == 0
+    assert "binary layers see that; what else reads the sign sees 0, in model" in capsys.readouterr().out
+    written = json.loads(Path("mixed.json").read_text())
+    assert written["guessed_signs"] == written["mixed_signs"] == ["model"]
+    assert main(["user_networks:BareSign", "--json", "bare.json"]) == 0
+    assert "what else reads the sign" not in capsys.readouterr().out
+    assert json.loads(Path("bare.json").read_text())["mixed_signs"] == []
+
+
 def test_exact_zeros_are_counted_where_a_sign_was_chosen(networks, capsys):
     model = networks.BareSign().eval()
     with torch.no_grad():

@@ -36,6 +36,7 @@ def report(made: Compilation, output: Path, seconds: Mapping[str, float]) -> dic
             "float32_weight_bytes": made.source.float_bytes,
         },
         "guessed_signs": list(made.decisions.guessed_signs),
+        "mixed_signs": list(made.decisions.mixed_signs),
         "kept_zeros": list(made.decisions.kept_zeros),
         "zero_weights": list(made.decisions.zero_weights),
         "check": made.artifact.manifest["check"],
@@ -109,6 +110,8 @@ def _zeros(content: Mapping[str, Any], sign_zero: str) -> Iterable[str]:
     if guessed:
         level = "+1" if sign_zero == "plus" else "-1"
         yield f"sign(0) is taken as {level} in {_listed(guessed)} (torch.sign gives 0; see --sign-zero)"
+        if content["mixed_signs"]:
+            yield f"binary layers see that; what else reads the sign sees 0, in {_listed(content['mixed_signs'])}"
         counted = content["check"].get("exact_zeros", [])
         if counted:
             zeros, elements = (sum(record[key] for record in counted) for key in ("zeros", "elements"))

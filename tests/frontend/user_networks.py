@@ -53,6 +53,14 @@ class BareSign(Net):
         return F.conv2d(torch.sign(self.stem(image)), torch.sign(self.binary.weight))
 
 
+class MixedSign(Net):
+    """A sign that a layer reads, and a sum as well."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        sign = torch.sign(self.stem(image))
+        return F.conv2d(sign, torch.sign(self.binary.weight), padding=1) + sign.sum()
+
+
 class FloatMiddle(Net):
     """A float convolution between binary ones."""
 

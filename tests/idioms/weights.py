@@ -161,7 +161,7 @@ IDIOMS: dict[str, Idiom] = {
     "offline, two levels a filter": Idiom(
         lambda: Offline(signs(5, 6, 3, 3) * powers(5).reshape(-1, 1, 1, 1) + odd_eighths((5, 1, 1, 1)), padding=1)
     ),
-    "offline, a dead filter": Idiom(lambda: Offline(dead_filter())),
+    "offline, a dead filter": Idiom(lambda: Offline(dead_filter()), zeros="weights"),
     "stored flat and viewed": Idiom(Flat),
     "stored as a column, normalised": Idiom(Column),
     "torch's parametrisation": Idiom(parametrised),

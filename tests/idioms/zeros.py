@@ -46,10 +46,25 @@ def attended(x, y):
     return F.conv2d(torch.sign(F.relu(up(y)) * x), W, padding=1)
 
 
+def mask_of_sign(x, y):
+    """The mask behind the sign: 0 is a level of the product whatever sign(0) is."""
+    return F.conv2d((y > 0).float() * torch.sign(x), W, padding=1)
+
+
+def beside_a_comparison(x, y):
+    """Two levels both, once a convention has decided."""
+    return F.conv2d(F.max_pool2d(torch.cat([torch.sign(x[:, :3]), up(y[:, 3:])], 1), 2), W, padding=1)
+
+
 PAIR = ((1, 6, 5, 6), (1, 6, 5, 6))
 
 IDIOMS: dict[str, Idiom] = {
     "conv -> sign, without BN": kept(chain),
+    "conv of {0, 1} -> sign, without BN": kept(
+        lambda: Sequence(
+            first=Conv(lambda x: (x > 0).float(), padding=1), second=Conv(torch.sign, kernel=(4, 5, 3, 3), padding=1)
+        )
+    ),
     "conv -> scale -> sign": kept(lambda: chain(scale=PerChannel([0.5, -0.25, 2.0, 1.0, -1.0]))),
     "conv -> ReLU -> sign, which is {0, 1}": Idiom(lambda: chain(act=F.relu)),
     "conv -> max-pool -> sign": kept(lambda: chain(pool=nn.MaxPool2d(2))),
@@ -60,6 +75,11 @@ IDIOMS: dict[str, Idiom] = {
     "difference of signs -> sign": Idiom(lambda: Conv(lambda x: torch.sign(up(x) - up(x - 0.75)), padding=1)),
     "sign(mask * x)": kept(lambda: Whole(masked), shapes=PAIR),
     "sign(relu(sign(y)) * x)": kept(lambda: Whole(attended), shapes=PAIR),
+    "mask * sign(x)": kept(lambda: Whole(mask_of_sign), shapes=PAIR, data="zeros"),
+    "sign(x) * (|x| > t), ternary": kept(
+        lambda: Conv(lambda x: torch.sign(x) * (x.abs() > 0.5).float(), padding=1), data="zeros"
+    ),
+    "max-pool of sign(x) beside (y >= 0)": Idiom(lambda: Whole(beside_a_comparison), shapes=PAIR, zeros="guessed"),
     "padding before the sign": kept(lambda: Conv(lambda x: torch.sign(F.pad(x, (1, 1, 1, 1))))),
     "sign(relu(x))": Idiom(lambda: Conv(lambda x: torch.sign(F.relu(x)), padding=1), data="zeros"),
     "sign(clamp(x, min=0))": Idiom(lambda: Conv(lambda x: torch.sign(x.clamp(min=0)), padding=1), data="zeros"),

@@ -69,7 +69,7 @@ def slopes(g: Graph) -> list[relax.Var]:
 def masked(g: Graph) -> list[relax.Var]:
     """sign(mask * x), whose zeros stay, and the sign of an integer sum."""
     x = _input(g)
-    layer = _conv(g, activations.masked_sign(g, x), g.signs(33, 33, 3, 3))
+    layer = _conv(g, activations.sign_of_masked(g, x), g.signs(33, 33, 3, 3))
     exact = g.emit(op.sign(layer.var), g.path("sign"))
     return [layer.var, _conv(g, Map(exact, 0, 1), g.signs(5, 33, 1, 1), padding=0).var]
 

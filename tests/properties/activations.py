@@ -121,13 +121,23 @@ def sign_of_relu(g: Graph, x: Map) -> Map:
     return _levels(g, g.emit(op.sign(g.emit(op.nn.relu(x.var))), path), 0.0, 1.0)
 
 
-def masked_sign(g: Graph, x: Map) -> Map:
-    """sign(mask * x) with a mask of zeros and ones that the data decide."""
+def _mask(g: Graph, x: Map) -> relax.Var:
+    """Zeros and ones that the data decide."""
     source = g.draws.pick([x, g.argument(x.shape[0], 1, *x.size)])
-    mask = g.emit(op.astype(g.emit(op.greater(source.var, number(0.75))), "float32"))
-    path = g.path("sign")
+    return g.emit(op.astype(g.emit(op.greater(source.var, number(0.75))), "float32"))
+
+
+def sign_of_masked(g: Graph, x: Map) -> Map:
+    """sign(mask * x)."""
+    mask, path = _mask(g, x), g.path("sign")
     g.sharp.add(path)
     return _levels(g, g.emit(op.sign(g.emit(op.multiply(mask, x.var))), path), -1.0, 0.0, 1.0, discrete=True)
+
+
+def masked_sign(g: Graph, x: Map) -> Map:
+    """mask * sign(x): 0 is one of its levels whatever sign(0) is."""
+    masked = g.emit(op.multiply(_mask(g, x), _known_sign(g, x)))
+    return _levels(g, masked, -1.0, 0.0, 1.0, discrete=True)
 
 
 def negated(g: Graph, x: Map) -> Map:
@@ -268,7 +278,8 @@ BINARY: dict[str, Callable[[Graph, Map], Map]] = {
     "product of signs": product_of_signs,
 }
 PLANES: dict[str, Callable[[Graph, Map], Map]] = {
-    "sign of a masked map": masked_sign,
+    "sign of a masked map": sign_of_masked,
+    "masked sign": masked_sign,
     "2 to 4 bits": many_levels,
     "ternary": ternary,
     "sum of signs": sum_of_signs,

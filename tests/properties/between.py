@@ -51,7 +51,7 @@ def concat_same(g: Graph, x: Map) -> Map:
         raise Declined("too many channels")
     if x.levels == (-1.0, 1.0) and g.draws.below(2):
         other = choice(g, g.argument(x.shape[0], g.draws.pick([1, 3, 32]), *x.size)).var
-        return g.view(x, op.concat([x.var, other], 1), levels=None)  # a bare sign beside it has a level more
+        return g.view(x, op.concat([x.var, other], 1), levels=None)  # under --sign-zero exact, a bare sign has three
     return g.view(x, op.concat([x.var, x.var], 1))
 
 

@@ -24,23 +24,25 @@ STEPS = [
 class Grown:
     """The result of a block.
 
-    told : whether a sign with a convention reaches it behind the layer. finite : whether it may take few values, so
-        that an activation of it may take fewer than it says.
+    direct : the signs that reach it with no layer between. finite : whether it may take few values, so that an
+        activation of it may take fewer than it says.
     """
 
     map: Map
-    told: bool = False
+    direct: frozenset[str] = frozenset()
     finite: bool = False
 
 
 def grow(g: Graph) -> relax.Tuple:
-    """The results of a random graph: its last map, another one, and bits."""
-    pool = [Grown(_first(g))]
+    """The results of a random graph: its last map, another one or what a layer reads, and bits."""
+    pool, read = [Grown(_first(g))], []
     for _ in range(1 + g.draws.below(2)):
-        pool.append(_block(g, pool[-1 - g.draws.below(len(pool))]))
-    last, other = pool[-1], pool[g.draws.below(len(pool))]
+        operand, result = _block(g, pool[-1 - g.draws.below(len(pool))])
+        read.append(operand)
+        pool.append(result)
+    last, other = pool[-1], g.draws.pick([*pool, *read])
     bits = g.emit(op.greater_equal(last.map.var, number(0.25)))
-    g.blind = {i for i, grown in enumerate((last, other, last)) if grown.told}
+    g.direct = (last.direct, other.direct, last.direct)
     return relax.Tuple([last.map.var, other.map.var, bits])
 
 
@@ -54,23 +56,25 @@ def _first(g: Graph) -> Map:
     return g.argument(batch, g.draws.pick(CHANNELS), rows, columns, zeros=g.draws.chance(4))
 
 
-def _block(g: Graph, grown: Grown) -> Grown:
+def _block(g: Graph, grown: Grown) -> tuple[Grown, Grown]:
+    """What the block's layer reads, and the block's result."""
     g.sure = not grown.finite
-    conventions, x = g.conventions, grown.map
+    mark, x = len(g.guessable), grown.map
     if g.draws.chance(6):
         x = _step(g, activations.NEAR_MISSES, x)
     else:
         x = _step(g, activations.PLANES if g.draws.chance(4) else activations.BINARY, x)
     for _ in range(g.draws.below(3)):
         x = _step(g, between.NOT_PASSED if g.draws.chance(10) else between.PASSED, x)
+    operand = Grown(x, grown.direct.union(g.guessable[mark:]), finite=True)
     result = _step(g, products.PRODUCTS, x)
     finite = result is x
-    if not finite:
-        conventions = g.conventions
+    before = operand.direct if finite else frozenset()
+    mark = len(g.guessable)
     for _ in range(g.draws.below(4)):
         result = _step(g, products.EPILOGUES, result)
         finite = finite or g.steps[-1:] == ["sign of a sum"]
-    return Grown(result, g.conventions > conventions, finite)
+    return operand, Grown(result, before.union(g.guessable[mark:]), finite)
 
 
 def _step(g: Graph, table: dict[str, Step], x: Map) -> Map:

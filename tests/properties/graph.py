@@ -70,9 +70,10 @@ class Graph:
 
     name : in front of every module path. told : the signs, by path, that took a convention; they are then spelled out.
     steps : names of the steps taken. expected : path of a layer -> "binary" or "float", where the grammar knows.
-    sharp : signs that no convention may touch. blind : results that a told sign reaches with no layer between; a
-        convention is for the layers, and the result itself has the zeros of torch.sign.
-    conventions : how many signs were told so far. sure : whether the levels of activations are what they say.
+    sharp : signs that no convention may touch. guessable : the others, so far.
+    direct : for each result, the signs that reach it with no layer between. A convention is for the layers; such a
+        result has the zeros of torch.sign.
+    sure : whether the levels of activations are what they say.
     """
 
     draws: Draws
@@ -84,8 +85,8 @@ class Graph:
     steps: list[str] = field(default_factory=list)
     expected: dict[str, str] = field(default_factory=dict)
     sharp: set[str] = field(default_factory=set)
-    blind: set[int] = field(default_factory=set)
-    conventions: int = 0
+    guessable: list[str] = field(default_factory=list)
+    direct: tuple[frozenset[str], ...] = ()
     sure: bool = True
 
     def __post_init__(self) -> None:
@@ -181,9 +182,10 @@ class Graph:
         path = self.path("sign")
         if value.discrete:
             self.sharp.add(path)
+        else:
+            self.guessable.append(path)
         if path not in self.told:
             return self.emit(op.sign(value.var), path)
-        self.conventions += 1
         compare = op.greater_equal if self.plus else op.greater
         condition = self.emit(compare(value.var, number(0)))
         return self.emit(op.where(condition, number(1), number(-1)))
