@@ -8,7 +8,9 @@ its own region or from lower numbers, so region g only ever reads regions below 
 Where members add results of two binary convolutions, the later region takes in the earlier one, so that neither result
 is ever stored, as long as nothing before the later region reads the earlier one.
 
-A large map of a float convolution (a stem) that only a max-pooling reads is made in the kernel of the pooling.
+A region that only one other reads may be its *source*, made in its kernel a few rows at a time: a float convolution (a
+stem) whose large map only a max-pooling reads; a binary convolution whose bits a 1x1 convolution reads, where the
+target has a kernel for that.
 
 *Views* (reshape, slice, concat, nearest resize, ...) belong to no region: whoever reads a view computes where its
 elements lie. A value is an output of its region when another region, or the caller, reads it, directly or through
@@ -53,8 +55,8 @@ class Region:
     """One kernel-to-be: anchor (None for a purely elementwise region), members in order, outputs in order.
 
     branches : earlier convolutions of the same shape whose results members add to the anchor's; none is ever stored.
-    joint : with branches, the member through which all outputs depend on the convolutions.
-    pooled : the region of a convolution that only the anchor reads, a max-pooling: a few rows of its map at a time.
+    joint : with branches, or a source, the member through which all outputs depend on the convolutions and the source.
+    source : the region of a convolution that only this one reads, a few rows of it at a time.
     absorbed : a linear resize that only the anchor reads, an argmax over the channels: full-resolution logits are then
     never stored. Such a region takes no members.
     """
@@ -67,7 +69,7 @@ class Region:
     branches: list[relax.Var] = field(default_factory=list)
     joint: relax.Var | None = None
     absorbed: relax.Var | None = None
-    pooled: "Region | None" = None
+    source: "Region | None" = None
 
     @property
     def anchors(self) -> list[relax.Var]:
@@ -77,7 +79,7 @@ class Region:
     @property
     def values(self) -> list[relax.Var]:
         """All that the region computes, in order."""
-        return [*(self.pooled.values if self.pooled else []), *self.anchors[::-1], *self.members]
+        return [*(self.source.values if self.source else []), *self.anchors[::-1], *self.members]
 
 
 @dataclass
@@ -107,9 +109,15 @@ def absorbed_resizes(function: relax.Function) -> set[relax.Var]:
 
 
 class _Partitioner:
-    def __init__(self, function: relax.Function, takes_members: Callable[[relax.Call], bool]) -> None:
+    def __init__(
+        self,
+        function: relax.Function,
+        takes_members: Callable[[relax.Call], bool],
+        follows_rows: Callable[..., bool],
+    ) -> None:
         self.function = function
         self.takes_members = takes_members
+        self.follows_rows = follows_rows
         self.definition: dict[relax.Var, relax.Expr] = {}
         self.regions: list[Region] = []
         self.region_of: dict[relax.Var, Region] = {}
@@ -129,7 +137,7 @@ class _Partitioner:
                 self._new_region(var, anchor=var)
                 self.regions[-1].absorbed = next((o for o in operands(value) if o in self.absorbed), None)
         self._merge_sums()
-        self._pool_rows()
+        self._take_sources()
         self._compute_rows()
         self._find_outputs()
         return Partition(self.regions, self.definition, self.region_of)
@@ -167,7 +175,7 @@ class _Partitioner:
                 merged = False
                 for earlier in self._summands(region):
                     if self._may_merge(earlier, region, reading):
-                        self._merge(earlier, region, self._joint(earlier, region, reading))
+                        self._merge(earlier, region, self._joint_of_sum(earlier, region, reading))
                         merged = True
                         break
 
@@ -213,16 +221,18 @@ class _Partitioner:
                     return False
                 if home is not None and home is not earlier and home.index < region.index:
                     return False
-        return self._joint(earlier, region, reading) is not None
+        return self._joint_of_sum(earlier, region, reading) is not None
 
-    def _pool_rows(self) -> None:
-        """Let a max-pooling take in the float convolution whose large map it alone reads."""
+    def _take_sources(self) -> None:
+        """Let a max-pooling, or a 1x1 convolution, take in the convolution that it alone reads."""
         reading = self._reading()
         for region in list(self.regions):
-            source = self._poolable(region, reading)
+            source = self._poolable(region, reading) or self._followed(region, reading)
             if source is None:
                 continue
-            region.pooled = source
+            if self._is_plain_sum(region.anchor):
+                region.joint = self._joint_of_rows(source, region, reading)
+            region.source = source
             for var in source.values:
                 self.region_of[var] = region
             self.regions[source.index] = region
@@ -245,6 +255,24 @@ class _Partitioner:
             return None
         return source if str(data.ty.dtype) == "float32" else None
 
+    def _followed(self, region: Region, reading) -> Region | None:
+        """The binary convolutions whose bits a 1x1 convolution reads, if no other region reads anything of theirs."""
+        if region.anchor is None or region.branches or self._home(region) is not region:
+            return None
+        call = self.definition[region.anchor]
+        if op_name(call) != "bnn.bconv2d" or not self.follows_rows(call) or not self._is_plain_sum(region.anchor):
+            return None
+        source = self.region_of.get(call.args[0]) if isinstance(call.args[0], relax.Var) else None
+        if source is None or source is region or source.source is not None or source.anchor is None:
+            return None
+        if not all(self._is_plain_sum(a) and self.follows_rows(self.definition[a], True) for a in source.anchors):
+            return None
+        for var in source.values:
+            for reader, through_view in reading[var]:
+                if self._home(reader) not in (source, region) or (through_view and var != call.args[0]):
+                    return None
+        return source if self._joint_of_rows(source, region, reading) is not None else None
+
     def _compute_rows(self) -> None:
         """Let a 1x1 float convolution (a head) compute the elementwise values that it alone reads, row by row."""
         reading = self._reading()
@@ -265,12 +293,21 @@ class _Partitioner:
                     del self.region_of[var]
                 source.members = []
 
-    def _joint(self, earlier: Region, region: Region, reading) -> relax.Var | None:
-        """The first member of both regions that every path from a convolution to a reader outside passes through."""
-        anchors, values = {*earlier.anchors, *region.anchors}, [*earlier.values, *region.values]
-        inside = set(values)
+    def _joint_of_sum(self, earlier: Region, region: Region, reading) -> relax.Var | None:
+        """The member of both regions through which all depends on their convolutions."""
+        values = [*earlier.values, *region.values]
         outputs = [v for v in values if any(self._home(r) not in (earlier, region) for r, _ in reading[v])]
-        for member in [*earlier.members, *region.members]:
+        return self._joint({*earlier.anchors, *region.anchors}, [*earlier.members, *region.members], outputs)
+
+    def _joint_of_rows(self, source: Region, region: Region, reading) -> relax.Var | None:
+        """The member of a region through which all depends on its convolution, and on what it reads of its source."""
+        outputs = [v for v in region.values if any(self._home(r) is not region for r, _ in reading[v])]
+        return self._joint({*region.anchors, *source.values}, region.members, outputs)
+
+    def _joint(self, anchors: set, members: list[relax.Var], outputs: list[relax.Var]) -> relax.Var | None:
+        """The first member that every path from an anchor to an output passes through."""
+        inside = {*anchors, *members}
+        for member in members:
             waiting, seen = list(outputs), {member}
             while waiting:
                 var = waiting.pop()
@@ -320,9 +357,15 @@ class _Partitioner:
             region.outputs = [var for var in region.values if var in wanted]
 
 
-def partition(function: relax.Function, takes_members: Callable[[relax.Call], bool] = lambda call: True) -> Partition:
+def partition(
+    function: relax.Function,
+    takes_members: Callable[[relax.Call], bool] = lambda call: True,
+    follows_rows: Callable[..., bool] = lambda call, leads=False: False,
+) -> Partition:
     """Cut a straight-line function into regions.
 
     takes_members : whether elementwise operators may join the region of an anchor.
+    follows_rows : (call, leads=False) -> whether a binary convolution has a kernel that makes its source's rows as it
+    needs them; with leads=True, whether it may be such a source.
     """
-    return _Partitioner(function, takes_members).run()
+    return _Partitioner(function, takes_members, follows_rows).run()

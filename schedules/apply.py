@@ -21,6 +21,7 @@ RULES: dict[str, Callable[..., str]] = {
     "grouped_conv": conv.apply_grouped,
     "conv_pool": conv_pool.apply,
     "matrix_conv": matrix_conv.apply,
+    "matrix_conv_pair": matrix_conv.apply_pair,
     "elementwise": elementwise.apply,
     "reduce": reduce.apply,
     "plane_sum": reduce.apply,

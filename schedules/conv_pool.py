@@ -1,7 +1,7 @@
 """A float convolution and the max-pooling of its map, a few rows at a time.
 
     parallel (image, block of pooled rows):
-        for each row of the map that the block needs:                            map
+        for each row of the map that the block needs:                            map_0
             for each tile of pixels: accumulate, epilogue                        acc_0, as in conv.py
         for each pooled row and vector of channels:
             largest of the window; epilogue, masks and words of bits             acc
@@ -22,7 +22,7 @@ _CACHE = 768 << 10
 def apply(sch: Schedule, target) -> str:
     """Schedule a kernel of the "conv_pool" family in place; returns the name of the rule."""
     stages = Stages.of(sch)
-    acc, rows_of = sch.get_sblock("acc"), sch.get_sblock("map")
+    acc, rows_of = sch.get_sblock("acc"), sch.get_sblock("map_0")
     height, width, channels = (int(e) for e in sch.get(rows_of).writes[0].source.shape[1:])
     n, y, x, c, ky, kx = sch.get_loops(acc)
     yo, yi = sch.split(y, [None, _block_rows(height, width * channels * 4, extent(sch, y))])

@@ -37,22 +37,48 @@ class MatrixTile:
     pixels: int
     tiles: int
     rows: int
-    groups: int
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """The stages of convolutions that share a tile: accumulators, what joins them (if anything), what reads them."""
+
+    accs: list[SBlockRV]
+    joint: SBlockRV | None
+    values: list[str]
+
+    @classmethod
+    def of(cls, sch: Schedule, stages: Stages, suffix: str, values: list[str]) -> "_Sums":
+        """The stages whose names end in a suffix ("_0" of a source, or none)."""
+        accs = [name for name in stages.starting(f"acc{suffix}") if suffix or not name.startswith("acc_0")]
+        joint = f"joint{suffix}"
+        names = [joint, *values] if stages.has(joint) else values
+        return cls([sch.get_sblock(name) for name in accs], sch.get_sblock(joint) if stages.has(joint) else None, names)
+
+    @property
+    def root(self) -> SBlockRV:
+        """The stage whose loops are the tile's."""
+        return self.joint or self.accs[0]
+
+    def weights(self, sch: Schedule) -> int:
+        """Bytes of all weights."""
+        return _taps(sch, self.accs) * _shape(sch, self.root)[3]
 
 
 def choose_tile(
-    size: tuple[int, ...], taps: int, row_bytes: int, row_step: int, window: int, threads: int
+    size: tuple[int, ...], taps: int, row_bytes: int, row_step: int, window: int, threads: int, whole: bool = False
 ) -> MatrixTile:
     """The default decisions: the least estimated cycles of the thread that has most to do.
 
-    size : (N, H, W, O) of the result. taps : products of an output. row_bytes : expanded bytes of a row of input;
-    a block of rows r reads (r - 1) * row_step + window of them.
+    size : (N, H, W, O) of the result. taps : products of an output. row_bytes : what a row of input takes, expanded;
+    a block of rows r reads (r - 1) * row_step + window of them. whole : all filters of a pixel in one block.
     """
     batch, height, width, filters = size
     pixels = pixels_of_tile(width)
     tiles = 2 if width // pixels % 2 == 0 else 1
-    blocks = filters // _FILTERS
-    best, least = MatrixTile(pixels, tiles, 1, 1), float("inf")
+    blocks = 1 if whole else filters // _FILTERS
+    best, least = MatrixTile(pixels, tiles, 1), float("inf")
     for rows in (r for r in range(1, min(height, 16) + 1) if height % r == 0):
         read = ((rows - 1) * row_step + window) * row_bytes
         if read > _CACHE and rows > 1:
@@ -72,41 +98,85 @@ def apply(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
     tile : decisions, by default those of ``choose_tile``.
     """
     stages = Stages.of(sch)
-    joint = stages.has("joint")
-    accs = [sch.get_sblock(name) for name in stages.starting("acc")]
+    sums = _Sums.of(sch, stages, "", stages.values)
     inputs = [sch.get_sblock(name) for name in stages.starting("bytes")]
-    size = _shape(sch, accs[0])
     if tile is None:
-        tile = _default_tile([_shape(sch, block) for block in inputs], size, _taps(sch, accs), target.threads)
+        tile = _default_tile(sch, sums, inputs, target.threads)
     shape = TileShape(tile.pixels, tile.tiles, 2)
-    root = sch.get_sblock("joint") if joint else accs[0]
-    n, y, x, o, *_ = sch.get_loops(root)
+    block = _blocks(sch, sums, shape, tile)
+    configure(sch, block, shape)
+    stores = _place(sch, sums, block, shape, target)
+    _finish(sch, block, inputs, stores, shape)
+    return f"bconv2d-{target.matrix}-{tile.tiles * tile.pixels}x{_FILTERS}"
+
+
+def apply_pair(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
+    """Schedule a kernel of the "matrix_conv_pair" family in place; returns the name of the rule.
+
+    A block makes all channels of its rows of the first convolution, as bytes, before the second, a 1x1 convolution,
+    reads them; numbers that the second's epilogue reads stay in the second-level cache.
+    """
+    stages = Stages.of(sch)
+    maps = [*stages.starting("map_"), "bytes"]
+    first, second = _Sums.of(sch, stages, "_0", maps), _Sums.of(sch, stages, "", stages.values)
+    inputs = [sch.get_sblock(name) for name in stages.starting("bytes_0")]
+    if tile is None:
+        tile = _default_tile(sch, first, [*inputs, *map(sch.get_sblock, maps)], target.threads, whole=True)
+    shape = TileShape(tile.pixels, tile.tiles, 2)
+    block = _blocks(sch, second, shape, tile)
+    configure(sch, block, shape)
+    stores = _place(sch, second, block, shape, target)
+    for name in reversed(maps):
+        sch.compute_at(sch.get_sblock(name), block, preserve_unit_loops=True)
+    for made in [*([first.joint] if first.joint else []), *first.accs]:
+        sch.compute_at(made, block, preserve_unit_loops=True)
+    stores += _place(sch, first, block, shape, target)
+    _finish(sch, block, inputs, stores, shape)
+    return f"bconv2d-pair-{target.matrix}-{tile.tiles * tile.pixels}x{_FILTERS}"
+
+
+def _blocks(sch: Schedule, sums: _Sums, shape: TileShape, tile: MatrixTile) -> LoopRV:
+    """The parallel loop over blocks of rows; the loops of the tile's stage lie inside."""
+    n, y, x, o, *_ = sch.get_loops(sums.root)
     yo, yi = sch.split(y, [None, tile.rows])
-    xo, xi = sch.split(x, [None, tile.tiles * tile.pixels])
-    og, oo, oi = sch.split(o, [tile.groups, None, _FILTERS])
-    together = _taps(sch, accs) * size[3] // tile.groups <= _CACHE
-    at = oo if together else xo
-    sch.reorder(n, og, yo, *((yi, xo, oo) if together else (oo, yi, xo)), xi, oi)
+    og, oi = sch.split(o, [tile.groups, None])
+    sch.reorder(n, og, yo, yi, x, oi)
     block = sch.fuse(n, og, yo)
     sch.parallel(block)
-    configure(sch, block, shape)
-    sums = [(acc, _store_sums(sch, acc, at, acc is not root)) for acc in accs]
-    names = [*(["joint"] if joint else []), *stages.values]
-    first = sch.get_sblock(names[0])
-    if not joint:
+    return block
+
+
+def _place(
+    sch: Schedule, sums: _Sums, block: LoopRV, shape: TileShape, target
+) -> list[tuple[SBlockRV, SBlockRV, LoopRV]]:
+    """Tile the loops of a block, place all that a tile computes; returns (sum, copy of it, tile's loop) of each."""
+    loops = inner_loops(sch, sums.root, block)
+    y, x, o = (loops if sums.joint else loops[:-5])[-3:]  # a sum has five loops of products
+    xo, xi = sch.split(x, [None, shape.rows * shape.pixels])
+    oo, oi = sch.split(o, [None, _FILTERS])
+    together = sums.weights(sch) <= _CACHE
+    at = oo if together else xo
+    sch.reorder(*((y, xo, oo) if together else (oo, y, xo)), xi, oi)
+    stores = [(acc, _store_sums(sch, acc, at, acc is not sums.root), at) for acc in sums.accs]
+    first = sch.get_sblock(sums.values[0])
+    if sums.joint is None:
         sch.reverse_compute_at(first, at, preserve_unit_loops=True)
+    else:
+        sch.set_scope(first, 0, "local")
     pixel, channels = inner_loops(sch, first, at)[-2:]
     for loop in vectorize_channels(sch, channels, target.lanes32)[:-1]:
         sch.unroll(loop)
-    if joint:
-        sch.set_scope(first, 0, "local")
-    place_readers(sch, names, pixel, target, {names[0]: pixel})
+    place_readers(sch, sums.values, pixel, target, {sums.values[0]: pixel})
+    return stores
+
+
+def _finish(sch: Schedule, block: LoopRV, inputs: list[SBlockRV], stores, shape: TileShape) -> None:
+    """Expand the rows that a block reads; turn sums into products of tiles."""
     for source in inputs:
         sch.compute_at(source, block, preserve_unit_loops=True)
         vectorize_channels(sch, inner_loops(sch, source, block)[-1], WORD)
-    for acc, store in sums:
+    for acc, store, at in stores:
         _tensorize(sch, acc, store, at, shape)
-    return f"bconv2d-{target.matrix}-{tile.tiles * tile.pixels}x{_FILTERS}"
 
 
 def _shape(sch: Schedule, block: SBlockRV) -> tuple[int, ...]:
@@ -119,11 +189,16 @@ def _taps(sch: Schedule, accs: list[SBlockRV]) -> int:
     return sum(prod(extent(sch, loop) for loop in sch.get_loops(acc)[-5:]) for acc in accs)
 
 
-def _default_tile(inputs: list[tuple[int, ...]], size: tuple[int, ...], taps: int, threads: int) -> MatrixTile:
-    rows = max(shape[1] for shape in inputs)
+def _default_tile(sch: Schedule, sums: _Sums, inputs: list[SBlockRV], threads: int, whole: bool = False) -> MatrixTile:
+    size, shapes = _shape(sch, sums.root), [_shape(sch, block) for block in inputs]
+    rows = max(shape[1] for shape in shapes)
     step = max(rows // size[1], 1)
-    row_bytes = sum(shape[2] * shape[3] for shape in inputs)
-    return choose_tile(size, taps, row_bytes, step, rows - (size[1] - 1) * step, threads)
+    width = {"int8": 1, "float32": 4, "int32": 4}
+    held = sum(
+        shape[2] * shape[3] * width[str(sch.get(block).writes[0].source.dtype)]
+        for shape, block in zip(shapes, inputs, strict=True)
+    )
+    return choose_tile(size, _taps(sch, sums.accs), held, step, rows - (size[1] - 1) * step, threads, whole)
 
 
 def _store_sums(sch: Schedule, acc: SBlockRV, at: LoopRV, place: bool) -> SBlockRV:

@@ -207,7 +207,7 @@ def pooled(x, emit, filters=64, others=lambda value, emit: []):
 def test_a_large_map_is_pooled_where_it_is_made(build, emit):
     parts = partition(build(lambda x: pooled(x, emit), LARGE)["main"])
     (region,) = parts.regions
-    assert region.pooled is not None and [op_name(parts.definition[v]) for v in region.outputs] == [
+    assert region.source is not None and [op_name(parts.definition[v]) for v in region.outputs] == [
         "relax.nn.max_pool2d"
     ]
     check_order(parts)
@@ -223,7 +223,39 @@ UNPOOLED = {
 @pytest.mark.parametrize(("function", "shape"), UNPOOLED.values(), ids=list(UNPOOLED))
 def test_declines_to_pool_where_the_map_is_made(build, emit, function, shape):
     parts = partition(build(lambda x: function(x, emit), shape)["main"])
-    assert all(region.pooled is None for region in parts.regions)
+    assert all(region.source is None for region in parts.regions)
+    check_order(parts)
+
+
+def followed(x, emit, kept=lambda first, second, emit: [emit(add(first, second))]):
+    first = summand(emit(bits(x)), emit)
+    return relax.Tuple(kept(first, summand(emit(bits(first)), emit), emit))
+
+
+def test_a_convolution_makes_the_rows_that_it_alone_reads(build, emit):
+    module = build(lambda x: followed(x, emit), WIDE)
+    assert len(partition(module["main"]).regions) == 3  # where no kernel does both
+    parts = partition(module["main"], follows_rows=lambda call, leads=False: True)
+    region = parts.regions[1]
+    assert len(parts.regions) == 2 and region.source is not None
+    assert op_name(parts.definition[region.joint]) == "relax.add" and region.outputs == [region.joint]
+    check_order(parts)
+
+
+UNFOLLOWED = {
+    "others read the first map": lambda a, b, e: [e(add(a, b)), e(max_pool2d(a, (2, 2)))],
+    "the caller reads it": lambda a, b, e: [e(add(a, b)), a],
+    "a view of it": lambda a, b, e: [e(add(e(permute_dims(a, (0, 1, 3, 2))), b))],
+    "nothing joins what is read": lambda a, b, e: [e(add(a, b)), e(exp(b))],
+}
+
+
+@pytest.mark.parametrize("kept", UNFOLLOWED.values(), ids=list(UNFOLLOWED))
+def test_declines_to_make_rows_for_a_convolution(build, emit, kept):
+    parts = partition(
+        build(lambda x: followed(x, emit, kept), WIDE)["main"], follows_rows=lambda call, leads=False: True
+    )
+    assert all(region.source is None for region in parts.regions)
     check_order(parts)
 
 

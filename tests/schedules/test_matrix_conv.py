@@ -67,6 +67,40 @@ CASES["a sum of three"] = summed((64, 3, 1), (128, 1, 2), (3, 5, 1))
 CASES["a sum whose parts are read"] = summed_twice
 
 
+def followed(
+    filters=64, second=64, out="both", size=(6, 16), layers=((64, 3, 1),), batch=1, residual=True, shared=False
+):
+    """A case: convolutions (added up), then a 1x1 convolution of their bits, with their map as its residual."""
+
+    def build(case):
+        total = None
+        for inputs, kernel, stride in layers:
+            geometry = ops.BConv2DAttrs(padding=(kernel // 2,) * 4, strides=(stride, stride))
+            bits = case.bits(batch, inputs, size[0] * stride, size[1] * stride)
+            value = case.scaled(case.emit(ops.bconv2d(bits, case.signs(filters, inputs, kernel, kernel), geometry)))
+            total = value if total is None else case.emit(add(total, value))
+        integer = case.emit(ops.bconv2d(case.positive(total), case.signs(second, filters, 1, 1), test_binary_conv.NONE))
+        value = case.scaled(integer)
+        if residual:
+            value = case.emit(add(value, total))
+        result = test_binary_conv.outputs(case, value, out)
+        return relax.Tuple([*(result.fields if out == "both" else [result]), total]) if shared else result
+
+    return build
+
+
+CASES["pair"] = followed()
+CASES["pair, float"] = followed(out="float", size=(5, 28))
+CASES["pair, bits"] = followed(out="bits", size=(4, 32))
+CASES["pair without a residual"] = followed(second=33, residual=False)
+CASES["pair of 128, step 2"] = followed(128, 128, layers=((33, 3, 2),), size=(3, 16))
+CASES["pair, a sum first"] = followed(layers=((64, 3, 1), (128, 1, 1)), size=(8, 32), batch=2)
+CASES["pair, a sum first, no residual"] = followed(layers=((64, 3, 1), (33, 1, 2)), residual=False, second=96)
+CASES["first map read by others"] = followed(shared=True)
+CASES["first of 96 filters"] = followed(96, 96)
+PAIRS = [name for name in CASES if name.startswith("pair")]
+
+
 def test_equals_the_reference(grid, case, target, target_of):
     grid.check(case, target_of(target))
 
@@ -93,6 +127,14 @@ def test_every_thread_has_a_share(size, threads):
     blocks = size[0] * size[1] // tile.rows * tile.groups
     assert size[1] % tile.rows == 0 and size[3] // 32 % tile.groups == 0
     assert blocks >= min(threads, size[0] * size[1] * size[3] // 32)
+
+
+@pytest.mark.parametrize("name", [*PAIRS, "first map read by others", "first of 96 filters"])
+def test_a_pair_is_one_kernel_where_nobody_else_reads_the_first(build_cases, name):
+    target = targets.resolve("llvm -mcpu=sapphirerapids", threads=1)
+    lowered = lower(build_cases(CASES, [name], list(CASES))[0], target)
+    families = [family for family in lowered.family_of.values() if family.startswith("matrix")]
+    assert families == (["matrix_conv_pair"] if name in PAIRS else ["matrix_conv", "matrix_conv"])
 
 
 def test_machine_code_keeps_sums_in_tiles(build_cases):

@@ -4,7 +4,7 @@
 stage      holds
 =========  ==================================================================================
 (anchor)   ``pad``, ``acc`` and the like, see ``anchors``
-``map``    what a pooling pools, where that is made in the same kernel
+``map_i``  what is read of another convolution, where that is made in the same kernel; its own stages end in _0
 ``joint``  of several convolutions that one epilogue adds up: the value through which all outputs read them
 ``out_i``  an output that other kernels read as numbers, or bits that come as whole words
 ``cond_i`` a predicate per element, False behind the last channel
@@ -23,6 +23,7 @@ from tvm_bnn.lower.layout import WORD, Layout, stored_dtype, stored_shape
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import has_words, word
 from tvm_bnn.relay_passes.partition import Partition, Region
+from tvm_bnn.relay_passes.readers import operands
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of
 
 
@@ -59,14 +60,15 @@ class KernelBuilder:
         """The kernel of a region; its outputs take the layouts given in ``layout_of``."""
         reader = Reader(self.partition, self.layout_of, region)
         family, name = "elementwise", "elementwise"
-        if region.pooled is not None:
-            self._add_pooled(reader, region.pooled, self.partition.definition[region.anchor].args[0])
+        if region.source is not None:
+            self._add_source(reader, region, region.source)
         if region.anchor is not None:
             name = op_name(self.partition.definition[region.anchor]).split(".")[-1]
             family = self._anchor(reader, region.anchor).family
             self._add_branches(reader, region)
-        if region.pooled is not None:
-            family, name = "conv_pool", f"conv2d_{name}"
+        if region.source is not None:
+            first = op_name(self.partition.definition[region.source.anchor]).split(".")[-1]
+            family, name = {"conv2d": "conv_pool", "bconv2d": "matrix_conv_pair"}[first], f"{first}_{name}"
         outputs = [(var, self.layout_of[var]) for var in region.outputs]
         return self._assemble(reader, outputs, family, name)
 
@@ -82,25 +84,29 @@ class KernelBuilder:
 
     def _add_branches(self, reader: Reader, region: Region) -> None:
         """Build the other convolutions of a region; stage ``joint`` has what all outputs make of them."""
-        if not region.branches:
-            return
+        whole = reader.suffix
         for number, var in enumerate(region.branches, 1):
-            reader.suffix = f"_{number}"
+            reader.suffix = f"{whole}_{number}"
             self._anchor(reader, var)
-        reader.suffix = ""
-        shape, joint = stored_shape(region.shape, Layout.MAP), region.joint
-        assert joint is not None
-        stage = reader.compute(shape, lambda *i: reader.element(joint, logical_index(i, 4, Layout.MAP)), "joint")
-        reader.stages[joint] = lambda index: stage(*stored_index(index, 4, Layout.MAP))
+        reader.suffix = whole
+        if region.joint is not None:
+            self._add_map(reader, region.joint, stored_shape(region.shape, Layout.MAP), "joint")
 
-    def _add_pooled(self, reader: Reader, source: Region, data: relax.Var) -> None:
-        """Build the convolution that a region pools: stages ``pad_0``, ``acc_0`` and ``map``."""
+    def _add_source(self, reader: Reader, region: Region, source: Region) -> None:
+        """Build what a region reads row by row: stages of its convolutions, ending in _0, and its maps, ``map_i``."""
         reader.suffix = "_0"
         self._anchor(reader, source.anchor)
+        self._add_branches(reader, source)
         reader.suffix = ""
+        readers = [self.partition.definition[var] for var in (region.anchor, *region.members)]
+        read = {operand for call in readers for operand in operands(call)}
         shape = stored_shape(source.shape, Layout.MAP)
-        stage = reader.compute(shape, lambda *i: reader.element(data, logical_index(i, 4, Layout.MAP)), "map")
-        reader.stages[data] = lambda index: stage(*stored_index(index, 4, Layout.MAP))
+        for number, var in enumerate(v for v in source.values if v in read and dtype_of(v) != "bool"):
+            self._add_map(reader, var, shape, f"map_{number}")
+
+    def _add_map(self, reader: Reader, var: relax.Var, shape: tuple[int, ...], name: str) -> None:
+        stage = reader.compute(shape, lambda *i: reader.element(var, logical_index(i, 4, Layout.MAP)), name)
+        reader.stages[var] = lambda index: stage(*stored_index(index, 4, Layout.MAP))
 
     def copy(self, var: relax.Var, layout: Layout) -> Kernel:
         """A kernel that stores a value (a view, say) in another layout."""

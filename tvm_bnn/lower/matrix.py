@@ -92,7 +92,7 @@ def byte_sums(
     shape: tuple[int, int, int, int],
     window: tuple[int, int],
     weight: np.ndarray,
-    word: Callable,
+    sign: Callable,
     inside: Callable,
     pad_value: int,
     place: Callable,
@@ -101,20 +101,16 @@ def byte_sums(
     """Stages ``bytes`` and ``acc`` [N, H, W, O padded] of a binary convolution; acc is its integer sum, int32.
 
     shape : (N, O, H, W) of the result. window : rows and columns of padded input that it reads.
-    weight : bool [O, KH, KW, C]. word : (n, y, x, position) -> word of the input at a padded position.
+    weight : bool [O, KH, KW, C]. sign : (n, y, x, c) -> +1 or -1, int8, of the input at a padded position.
     inside : (y, x) -> condition that it is no padding, None if none is. place : (y, x, ky, kx) -> padded position.
     step : columns of input from one result to the next, noted as "step" on ``acc``.
     """
     batch, filters, height, width = shape
     tiles = tile_weights(weight)
     _, rows, columns, blocks, quads, _, _ = tiles.shape
-    words = -(-weight.shape[-1] // WORD)
 
     def expand(n, y, x, c):
-        position = c // WORD
-        if blocks * TILE_CHANNELS > words * WORD:  # there any value does, its weights are 0
-            position = tirx.min(position, words - 1)
-        value = sign_byte(word(n, y, x, position), c % WORD)
+        value = sign(n, y, x, c)
         valid = inside(y, x)
         return value if valid is None else tirx.if_then_else(valid, value, tirx.const(pad_value, "int8"))
 

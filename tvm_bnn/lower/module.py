@@ -13,6 +13,7 @@ import tvm_ffi
 from tvm import relax
 
 from tvm_bnn.lower.anchors import builder_of
+from tvm_bnn.lower.anchors.convolution import makes_rows
 from tvm_bnn.lower.argmax_resize import argmax_of_resize
 from tvm_bnn.lower.kernel import Kernel, KernelBuilder
 from tvm_bnn.lower.layout import Layout, choose_layout, stored_dtype, stored_shape
@@ -38,7 +39,11 @@ class Lowered:
 class _Lowering:
     def __init__(self, module: tvm.IRModule, target) -> None:
         self.function = module["main"]
-        self.partition: Partition = partition(self.function, lambda call: builder_of(call) is not None)
+        self.partition: Partition = partition(
+            self.function,
+            lambda call: builder_of(call) is not None,
+            lambda call, leads=False: makes_rows(call, leads, target),
+        )
         self.layout_of: dict[relax.Var, Layout] = dict.fromkeys(self.function.params, Layout.PLAIN)
         self.target = target
         self.builder = relax.BlockBuilder()
@@ -70,10 +75,11 @@ class _Lowering:
             if builder_of(call) is None:
                 self._foreign(region.anchor, call)
                 return
-            for anchor in region.anchors:
+            for anchor in [*region.anchors, *(region.source.anchors if region.source else [])]:
                 call = self.partition.definition[anchor]
                 for operand in {"bnn.bconv2d": call.args[:1], "bnn.bmatmul": call.args}.get(op_name(call), []):
-                    self._make_words_readable(operand)
+                    if self.partition.region_of.get(operand) is not region:
+                        self._make_words_readable(operand)
         for var in region.outputs:
             self.layout_of[var] = choose_layout(shape_of(var), dtype_of(var))
         self._emit(self.kernels.region(region))

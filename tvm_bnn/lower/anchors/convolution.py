@@ -23,7 +23,7 @@ from tvm_bnn import ops
 from tvm_bnn.lower.anchors import Anchor
 from tvm_bnn.lower.bit_counts import counts_bytes, different_bits
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
-from tvm_bnn.lower.matrix import byte_sums, multiplies
+from tvm_bnn.lower.matrix import TILE_CHANNELS, byte_sums, multiplies, sign_byte
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import word
 from tvm_bnn.relay_passes.borders import border_classes
@@ -159,7 +159,7 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
             (batch, filters, *out),
             (rows, columns),
             weight.transpose(0, 2, 3, 1),
-            lambda n, y, x, position: word(reader, data, (n, y - top, x - left), position),
+            lambda n, y, x, c: _sign_of(reader, data, (n, y - top, x - left), c),
             lambda y, x: _in_plane(geometry, y, x, height, width, rows, columns),
             geometry.pad_value,
             lambda y, x, ky, kx: (y * sy + ky * dy, x * sx + kx * dx),
@@ -197,6 +197,30 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         return base(c, y, x) - tirx.const(2, "int32") * acc(n, y, x, c).astype("int32")
 
     return Anchor(element, _family(groups))
+
+
+def _sign_of(reader: Reader, data: relax.Expr, pixel: tuple, channel):
+    """+1 or -1 as int8: a bit of a word, or a predicate that the kernel itself computes."""
+    if reader.is_member(data):
+        n, y, x = pixel
+        one, minus_one = tirx.const(1, "int8"), tirx.const(-1, "int8")
+        return tirx.Select(reader.element(data, (n, channel, y, x)), one, minus_one)
+    position = tirx.min(channel // WORD, words(shape_of(data)[1]) - 1)  # weights behind the last channel are 0
+    return sign_byte(word(reader, data, pixel, position), channel % WORD)
+
+
+def makes_rows(call: relax.Call, leads: bool, target) -> bool:
+    """Whether a kernel makes rows of one binary convolution for this 1x1 convolution to read, see matrix_conv_pair.
+
+    leads : ask whether this convolution may be the first of the two.
+    """
+    filters, _, *kernel = shape_of(call.args[1])
+    geometry = ops.BConv2DAttrs.from_call(call.attrs)
+    if not multiplies(target, filters, shape_of(call)[3], geometry.groups):
+        return False
+    if leads:
+        return filters % TILE_CHANNELS == 0
+    return kernel == [1, 1] and geometry.strides == (1, 1) and not any(geometry.padding)
 
 
 def _padding_words(pad_value: int, per_group: int):
