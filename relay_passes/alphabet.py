@@ -109,6 +109,7 @@ _COMPARISONS = {
 _SWAPPED = {"greater_equal": "less_equal", "greater": "less", "less": "greater", "less_equal": "greater_equal"}
 _AVERAGES = {"relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d", "relax.mean"}
 _AFTER = "take the sign after it, so that the layer reads two values"
+_FEW_LEVELS = "round to at most 16 levels (4 bits)"
 
 
 class AlphabetAnalysis:
@@ -409,8 +410,9 @@ class AlphabetAnalysis:
             rounded = data if op_name(call) == "relax.round" else None
             if np.isfinite(high - low):
                 reason = f"{describe(call)} rounds to {bounds[1] - bounds[0] + 1:g} levels"
-                return Real(reason, "round to at most 16 levels (4 bits)", bounds, rounded)
-            return replace(alphabet, bounds=bounds, rounded=rounded)
+                return Real(reason, _FEW_LEVELS, bounds, rounded)
+            reason = f"{describe(call)} gives it any whole number"
+            return Real(reason, "clamp it to at most 16 levels (4 bits)", bounds, rounded)
         integers = np.arange(function(low), function(high) + 1)
         return self._integers(call, data, integers, op_name(call), [float(i) for i in integers])
 
@@ -434,8 +436,9 @@ class AlphabetAnalysis:
         """Integers that an operator (clip, relu, maximum ...) leaves only a few of."""
         low, high = bounds_of(call, lambda operand: self._bounds(operand))
         if not np.isfinite(high - low) or high - low >= MOST_CELLS or alphabet.rounded is None:
-            bounds = bounds_of(call, lambda operand: self._bounds(operand))
-            return replace(alphabet, bounds=bounds, rounded=None) if bounds != UNBOUNDED else None
+            if np.isfinite(high - low) and not np.isfinite(alphabet.bounds).all():
+                return Real(f"{describe(call)} leaves it {high - low + 1:.0f} levels", _FEW_LEVELS, (low, high))
+            return replace(alphabet, bounds=(low, high), rounded=None) if (low, high) != UNBOUNDED else None
         reach = max(abs(low), abs(high), 1.0)
         integers = np.arange(np.floor(max(alphabet.bounds[0], -2 * reach)), min(alphabet.bounds[1], 2 * reach) + 1)
         values = [self._evaluate(call, {data: np.full((1,) * len(shape_of(data)), i, np.float32)}) for i in integers]

@@ -5,6 +5,7 @@ from tvm import relax
 
 from tvm_bnn.relay_passes.convert_binary import ConvertBinary, Decisions
 from tvm_bnn.relay_passes.decompose_batch_norm import DecomposeBatchNorm
+from tvm_bnn.relay_passes.decompose_cubic import DecomposeCubic
 from tvm_bnn.relay_passes.drop_residue import DropResidue
 from tvm_bnn.relay_passes.fold_affine import FoldAffine
 from tvm_bnn.relay_passes.fold_constants import FoldConstants
@@ -29,6 +30,7 @@ def passes(decisions: Decisions, sign_zero: str = "plus") -> list[tvm.ir.transfo
         FoldPredicates(decisions),
         relax.transform.EliminateCommonSubexpr(),
         DecomposeBatchNorm(),
+        DecomposeCubic(),
         FoldAffine(),
         HoistUpsample(),
         FoldAffine(),

@@ -1,5 +1,6 @@
 """What TVM's importer gets wrong is right here, and what it cannot do is named."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,47 @@ def test_nearest_resize_follows_pytorch(how):
     model = Resize("nearest", **how)
     module = import_program(torch.export.export(model, (image,))).module
     assert torch.equal(torch.from_numpy(evaluate(module, [image.numpy()])[0]), model(image))
+
+
+SMOOTH = {
+    "twice": {"scale_factor": 2.0},
+    "a whole size": {"scale_factor": (1.4, 1.0)},
+    "a size": {"size": (13, 9)},
+    "a smaller size": {"size": (3, 4)},
+    "corners": {"size": (8, 9), "align_corners": True},
+    "corners and a scale": {"scale_factor": 1.7, "align_corners": True},
+    "a scale that gives no whole size": {"scale_factor": (1.7, 2.3)},
+    "a smaller scale": {"scale_factor": 0.55},
+    "the same, computed again": {"scale_factor": 0.55, "recompute_scale_factor": True},
+}
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("how", SMOOTH.values(), ids=list(SMOOTH))
+def test_smooth_resize_follows_pytorch(mode, how):
+    image = torch.randn(1, 2, 5, 7, generator=torch.Generator().manual_seed(0))
+    model = Resize(mode, **how)
+    module = import_program(torch.export.export(model, (image,))).module
+    operators = {op_name(binding.value) for binding in bindings_of(module["main"])}
+    assert ("relax.image.resize2d" in operators) == (how not in ({"scale_factor": (1.7, 2.3)}, {"scale_factor": 0.55}))
+    np.testing.assert_allclose(evaluate(module, [image.numpy()])[0], model(image).numpy(), rtol=0, atol=1e-5)
+
+
+def test_antialiasing_that_does_nothing_is_bilinear():
+    image = torch.randn(1, 2, 5, 7, generator=torch.Generator().manual_seed(0))
+    model = Resize("bilinear", size=(10, 7), antialias=True)
+    module = import_program(torch.export.export(model, (image,))).module
+    np.testing.assert_allclose(evaluate(module, [image.numpy()])[0], model(image).numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [({"size": (4, 9)}, "antialiasing of a map that shrinks"), ({"scale_factor": 1.7}, "gives no whole size")],
+)
+def test_antialiasing_is_refused(how, message):
+    model = Resize("bilinear", antialias=True, **how)
+    with pytest.raises(UnsupportedError, match=message):
+        import_program(torch.export.export(model, (torch.zeros(1, 2, 5, 7),)))
 
 
 def test_calls_bear_their_layer(networks):

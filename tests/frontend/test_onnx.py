@@ -224,6 +224,13 @@ def test_smooth_resize(mode, coordinates, save):
     np.testing.assert_allclose(computed(source)[0], source.expected[0].numpy(), rtol=1e-5, atol=1e-5)
 
 
+def test_cubic_resize_compiles(save):
+    nodes = [node("Resize", "x   sizes", mode="cubic", coordinate_transformation_mode="half_pixel")]
+    source = load_source(save(nodes, weights={"sizes": np.array([1, 4, 10, 9])}))
+    made = compile_source(source, resolve("llvm", 1))
+    np.testing.assert_allclose(made.artifact(source.inputs[0]), source.expected[0], rtol=0, atol=1e-5)
+
+
 def test_upsample_of_old_opsets(save):
     for opset in (7, 9):
         scales = {"scales": [1.0, 1.0, 2.0, 3.0]} if opset == 7 else {}
@@ -317,6 +324,23 @@ def test_bipolar_network_is_binary_and_exact(save):
     ]
     # zero is +1 by definition, so no convention was needed
     assert made.decisions.guessed_signs == []
+    assert torch.equal(made.artifact(source.inputs[0]), source.expected[0])
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_bits_pass_depth_to_space(mode, save):
+    weights = {"w": np.where(values(5, 2, 3, 3) > 0, 1, -1).astype(np.float32), "zero": np.float32(0)}
+    weights |= {"up": np.float32(1), "down": np.float32(-1)}
+    nodes = [
+        node("GreaterOrEqual", "x zero", "bits"),
+        node("Where", "bits up down", "signs"),
+        node("DepthToSpace", "signs", "large", blocksize=2, mode=mode),
+        node("Conv", "large w", "y", name="layer", pads=[1, 1, 1, 1]),
+    ]
+    source = load_source(save(nodes, {"x": (2, 8, 3, 5)}, weights=weights))
+    made = compile_source(source, resolve("llvm", 1))
+    assert source.oracle.startswith("onnxruntime")
+    assert [row["decision"] for row in made.artifact.explain()] == ["binary"]
     assert torch.equal(made.artifact(source.inputs[0]), source.expected[0])
 
 

@@ -78,7 +78,7 @@ IDIOMS: dict[str, Idiom] = {
     ),
     "sign, bicubic resize, conv": near_miss(
         lambda: Conv(lambda x: F.interpolate(up(x), scale_factor=2, mode="bicubic")),
-        "cubic|resize|interpol|add|average|real",
+        "it is interpolated (resize2d",
         exact=False,
     ),
     "three levels, {-1, 0, 2}": near_miss(
@@ -104,7 +104,13 @@ IDIOMS: dict[str, Idiom] = {
     "no sign: hardtanh": near_miss(lambda: Conv(F.hardtanh), "real|hardtanh|clip|clamp"),
     "no sign: sigmoid": near_miss(lambda: Conv(torch.sigmoid), "real|sigmoid", exact=False),
     "no sign: relu": near_miss(lambda: Conv(F.relu), "real|relu"),
-    "round without a clamp": near_miss(lambda: Conv(torch.round), "round|level|bound|clamp|real", data="zeros"),
+    "round without a clamp": near_miss(lambda: Conv(torch.round), "round", "gives it any whole number", data="zeros"),
+    "round, then a wide clamp": near_miss(
+        lambda: Conv(lambda x: torch.clamp(torch.round(x * 16), -128, 127)), "clip", "leaves it 256 levels"
+    ),
+    "round, and no clamp behind it": near_miss(
+        lambda: Conv(lambda x: torch.round(x * 4) * 0.25 + 0.5), "round", "gives it any whole number"
+    ),
     "instance norm behind a sign": near_miss(
         lambda: Conv(normalised), "norm|mean|divide|two|real|depend", exact=False
     ),

@@ -230,14 +230,18 @@ def nearest_positions(size: int, out: int, scale: float, coordinates: str, round
 
 
 def depth_to_space(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes, _: int) -> relax.Expr:
-    """DepthToSpace: mode CRD is PyTorch's pixel shuffle, DCR the same behind a permutation of channels."""
+    """DepthToSpace as views, which bits pass: channels are [C, r, r] in mode CRD (PyTorch's pixel shuffle), and
+    [r, r, C] in mode DCR.
+    """
     data, block = inputs[0], int(attributes["blocksize"])
+    batch, channels, height, width = shape_of(data)
+    left = channels // block**2
     if _text(attributes, "mode", "DCR") == "DCR":
-        batch, channels, height, width = shape_of(data)
-        split = builder.emit(relax.op.reshape(data, (batch, block * block, channels // block**2, height, width)))
-        moved = builder.emit(relax.op.permute_dims(split, [0, 2, 1, 3, 4]))
-        data = builder.emit(relax.op.reshape(moved, (batch, channels, height, width)))
-    return relax.op.nn.pixel_shuffle(data, block)
+        apart, order = (batch, block, block, left, height, width), [0, 3, 4, 1, 5, 2]
+    else:
+        apart, order = (batch, left, block, block, height, width), [0, 1, 4, 2, 5, 3]
+    moved = builder.emit(relax.op.permute_dims(builder.emit(relax.op.reshape(data, apart)), order))
+    return relax.op.reshape(moved, (batch, left, height * block, width * block))
 
 
 def gather(builder: relax.BlockBuilder, inputs: Inputs, attributes: Attributes, _: int) -> relax.Expr:

@@ -4,7 +4,7 @@ Each function takes the importer's builder, the values of other nodes, and a nod
 refuse is a ValueError, which the importer completes with the operator and the path of its module.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,6 +175,31 @@ def _index(fallback: Callable[[fx.Node], Any]) -> Converter:
     return convert
 
 
+# --- resizing ----------------------------------------------------------------------------------------------------
+
+
+def follows_sizes(node: fx.Node, scales: Sequence[float | None] | None) -> bool:
+    """Whether the positions of a resize are those of its sizes; scales : what it was given, of height and width."""
+    if argument(node, 2, "align_corners") or not scales or None in scales:
+        return True
+    before, after = _shape(node.args[0])[2:], _shape(node)[2:]
+    return all(abs(b * s - a) < 1e-6 * a for b, a, s in zip(before, after, scales, strict=True))  # type: ignore[operator]
+
+
+def _bilinear_aa(fallback: Callable[[fx.Node], Any]) -> Converter:
+    """With antialiasing: nothing but bilinear where the map grows."""
+
+    def convert(builder: relax.BlockBuilder, values: Values, node: fx.Node) -> Any:
+        before, after = _shape(node.args[0])[2:], _shape(node)[2:]
+        if any(a < b for b, a in zip(before, after, strict=True)):
+            raise ValueError("antialiasing of a map that shrinks; antialias=False is supported")
+        if not follows_sizes(node, node.args[3:5]):
+            raise ValueError("a scale that gives no whole size; write size=, or antialias=False")
+        return fallback(node)
+
+    return convert
+
+
 # --- activations and normalisation -------------------------------------------------------------------------------
 
 
@@ -233,8 +258,8 @@ CONVERTERS: Mapping[str, Converter] = {
 }
 #: Likewise, for operators some of whose forms stay TVM's.
 EXTENDED: Mapping[str, Callable[[Callable[[fx.Node], Any]], Converter]] = {
+    "_upsample_bilinear2d_aa.default": _bilinear_aa,
     "index.Tensor": _index,
     "index_put.default": _index_put,
     "index_put_.default": _index_put,
 }
-
