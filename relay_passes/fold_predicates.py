@@ -20,6 +20,7 @@ from tvm_bnn import ops
 from tvm_bnn.errors import UnsupportedError
 from tvm_bnn.reference import evaluate_call
 from tvm_bnn.relay_passes.alphabet import describe
+from tvm_bnn.relay_passes.binary_sum import MOST_TERMS
 from tvm_bnn.relay_passes.decisions import Decisions
 from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
@@ -36,6 +37,14 @@ class _Declined(Exception):
 
 # of a bit: with more than one it is declined anyway, and along residual connections all layers before are sources
 _MOST_SOURCES = 16
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """An integer: the layers whose sums it is made of, and its largest magnitude."""
+
+    paths: frozenset[str]
+    bound: int
 
 
 @dataclass
@@ -62,6 +71,7 @@ class _Folder(DataflowRewriter):
     def __init__(self, decisions: Decisions, roots: set[str]) -> None:
         super().__init__()
         self.decisions, self.roots = decisions, roots
+        self._sums: dict[relax.Var, _Sum | None] = {}
 
     def rewrite(self, call: relax.Call, name: str) -> relax.Expr | None:
         if name not in self.roots or not _is_step(call, shape_of(call)):
@@ -69,7 +79,9 @@ class _Folder(DataflowRewriter):
         leaves: set[relax.Var] = set()
         try:
             cone = self._cone(call, leaves)
-            bound = self._bound(cone.leaf)
+            bound = self._sum(cone.leaf).bound
+            if bound >= MOST_TERMS:
+                raise _Declined(f"its sums reach {bound}")
             lowest, width, text = self._interval(cone, call, bound)
         except _Declined as declined:
             for leaf in leaves:
@@ -79,14 +91,8 @@ class _Folder(DataflowRewriter):
         return ops.interval(cone.leaf, lowest, width)
 
     def _note(self, leaf: relax.Var, text: str) -> None:
-        for path in self._paths(leaf):
+        for path in self._sum(leaf).paths:
             self.decisions.note_epilogue(path, text)
-
-    def _paths(self, leaf: relax.Expr) -> set[str]:
-        definition = self.lookup(leaf)
-        if op_name(definition) in ("bnn.bconv2d", "bnn.bmatmul"):
-            return {path_of(definition)}
-        return {path for operand in operands(definition) for path in self._paths(operand)}
 
     # --- the operators --------------------------------------------------------------------------------------------
 
@@ -122,29 +128,35 @@ class _Folder(DataflowRewriter):
 
     def _is_sum(self, var: relax.Var, shape: tuple[int, ...]) -> bool:
         is_integer = isinstance(var.ty, relax.TensorType) and dtype_of(var) == "int32"
-        return is_integer and shape_of(var) == shape and self._paths_exist(var)
+        return is_integer and shape_of(var) == shape and self._known_sum(var) is not None
 
-    def _paths_exist(self, leaf: relax.Expr) -> bool:
-        """Whether an integer is made of sums of ours alone."""
-        definition = self.lookup(leaf)
-        if op_name(definition) in ("bnn.bconv2d", "bnn.bmatmul"):
-            return True
-        if op_name(definition) not in ("relax.add", "relax.multiply"):
-            return False
-        return all(is_constant(a) or self._paths_exist(a) for a in definition.args)
+    def _sum(self, leaf: relax.Var) -> _Sum:
+        """What is known of an integer sum."""
+        known = self._known_sum(leaf)
+        assert known is not None
+        return known
 
-    def _bound(self, leaf: relax.Expr) -> int:
-        """The largest magnitude of an integer sum."""
-        if is_constant(leaf):
-            return int(np.abs(value_of(leaf)).max())
-        definition = self.lookup(leaf)
+    def _known_sum(self, expr: relax.Expr) -> _Sum | None:
+        """The same for any integer; None where it is not made of sums of ours alone."""
+        if not isinstance(expr, relax.Var):
+            return _Sum(frozenset(), int(np.abs(value_of(expr)).max())) if is_constant(expr) else None
+        if expr not in self._sums:  # once each: branches may share their terms, level after level
+            self._sums[expr] = self._derived_sum(self.lookup(expr))
+        return self._sums[expr]
+
+    def _derived_sum(self, definition: relax.Expr) -> _Sum | None:
         name = op_name(definition)
         if name == "bnn.bconv2d":
-            return int(np.prod(shape_of(definition.args[1])[1:]))
+            return _Sum(frozenset({path_of(definition)}), int(np.prod(shape_of(definition.args[1])[1:])))
         if name == "bnn.bmatmul":
-            return shape_of(definition.args[0])[1]
-        first, second = (self._bound(operand) for operand in definition.args)
-        return first + second if name == "relax.add" else first * second
+            return _Sum(frozenset({path_of(definition)}), shape_of(definition.args[0])[1])
+        if name not in ("relax.add", "relax.multiply"):
+            return None
+        first, second = (self._known_sum(operand) for operand in definition.args)
+        if first is None or second is None:
+            return None
+        bound = first.bound + second.bound if name == "relax.add" else first.bound * second.bound
+        return _Sum(first.paths | second.paths, bound)
 
     # --- the values -----------------------------------------------------------------------------------------------
 

@@ -5,13 +5,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from tvm import relax
+from tvm.ir import SourceName, Span
+from tvm.relax import BlockBuilder
 
+from tvm_bnn import ops
 from tvm_bnn.reference import evaluate
-from tvm_bnn.relay_passes.convert_binary import ConvertBinary, Decisions
+from tvm_bnn.relay_passes.convert_binary import ConvertBinary, Decisions, Layer
 from tvm_bnn.relay_passes.fold_constants import FoldConstants
 from tvm_bnn.relay_passes.fold_predicates import FoldPredicates
 from tvm_bnn.relay_passes.rewriter import bindings_of, op_name
 
+LAYER = Span(SourceName("layer"), 0, 0, 0, 0)
 FILTERS, CHANNELS = 8, 5
 SUMS = 9 * CHANNELS
 
@@ -133,6 +138,25 @@ def test_other_predicates_stay_in_floats(run, imported, agree, operators, behind
     assert "bnn.interval" not in operators(after)
     assert decisions.layers[0].epilogue.startswith(f"float: {reason}")
     agree(before, after)
+
+
+@pytest.mark.parametrize(("doublings", "text"), [(3, "integer threshold"), (200, "float: its sums reach ")])
+def test_sums_that_share_their_terms_are_looked_at_once(run, build, operators, doublings, text):
+    """x + x, again and again: each way down to the layer would be one of 2**doublings."""
+    weight = relax.const(np.ones((4, 5, 1, 1), bool))
+
+    def function(bits):
+        total = BlockBuilder.current().emit(ops.bconv2d(bits, weight, ops.BConv2DAttrs(), LAYER))
+        for _ in range(doublings):
+            total = BlockBuilder.current().emit(relax.op.add(total, total))
+        number = BlockBuilder.current().emit(relax.op.astype(total, "float32"))
+        bit = BlockBuilder.current().emit(relax.op.greater(number, relax.const(0.5)))
+        return ops.bconv2d(bit, relax.const(np.ones((3, 4, 1, 1), bool)), ops.BConv2DAttrs())
+
+    decisions = Decisions([Layer("layer", "conv2d", "", 0, "", decision="binary")])
+    after = run(build(function, (1, 5, 2, 2), dtypes=["bool"]), FoldPredicates(decisions))
+    assert decisions.layers[0].epilogue.startswith(text)
+    assert ("bnn.interval" in operators(after)) == text.startswith("integer")
 
 
 def test_what_others_read_stays(run, imported, agree, operators):
