@@ -1,17 +1,19 @@
 """One small kernel's row, measured with every peer that is installed; the rest from given figures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tvm_bnn.report import kernels, tables
 from tvm_bnn.report.kernel_cases import Layer, packing, to_bits, to_float
-from tvm_bnn.report.kernels import limit_of, measure
+from tvm_bnn.report.kernels import measure, work_of
 from tvm_bnn.report.machine import MB, Limits
-from tvm_bnn.report.networks import OURS
 from tvm_bnn.report.peers import BinaryPeer, openvino_binary, pytorch_eager
-from tvm_bnn.report.timing import Seconds
+from tvm_bnn.report.rows import OURS
+from tvm_bnn.report.timing import MAX_SPREAD, Seconds
+from tvm_bnn.targets import available_cpus
 
 LIMITS = Limits(1, 1e12, 1e11, None, {MB: 1e11, 16 * MB: 2e10})
 LAYER = Layer((6, 7, 64), 32)
@@ -58,11 +60,31 @@ def test_rows_name_the_kernel_and_its_share_of_the_limit(rows):
 
 
 def test_the_limit_of_bits_to_bits_is_arithmetic_and_that_of_packing_bandwidth():
-    assert limit_of(to_bits(LAYER, "b"), LIMITS) == LAYER.macs / 1e12
+    assert work_of(to_bits(LAYER, "b")).seconds(LIMITS) == LAYER.macs / 1e12
     large = packing((128, 512, 64), True)
-    assert limit_of(large, LIMITS) == 16 * MB / 2e10
-    residual = limit_of(to_float(LAYER, "b"), LIMITS)
+    assert work_of(large).seconds(LIMITS) == 16 * MB / 2e10
+    residual = work_of(to_float(LAYER, "b")).seconds(LIMITS)
     assert residual == pytest.approx(LAYER.macs / 1e12 + 2 * 6 * 7 * 32 * 4 / 1e11)
+
+
+def test_rows_whose_limit_is_bandwidth_are_named(rows):
+    layer, pack = rows
+    assert (layer["bound"], pack["bound"]) == ("compute", "bandwidth")
+    assert "bound by bandwidth rather than by arithmetic: pack-nhwc-6x7x64" in tables.notes(rows, {})
+
+
+def test_one_thread_has_no_scaling_and_more_are_compared_with_one():
+    if available_cpus() < 2:
+        pytest.skip("one CPU")
+    limits = {count: replace(LIMITS, threads=count) for count in (1, 2)}
+    one, two = measure([packing((6, 7, 64), True)], limits, [], 3)
+    assert (one["scaling"], set(one["spreads"])) == (None, {OURS})
+    alone = "tvm_bnn, 1 thread"
+    assert set(two["spreads"]) == {OURS, alone} and two["peers"] == {}
+    assert (two["scaling"] is None) == (max(two["spreads"].values()) > MAX_SPREAD)
+    scaled = {**two, "scaling": 1.75}
+    cells = {column.header: list(column.cells) for column in tables.rows([one, scaled], []).columns}
+    assert cells["scaling"] == ["-", "1.75x"]
 
 
 def test_the_table_shows_valid_taps_where_a_row_has_them(rows):

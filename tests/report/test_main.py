@@ -8,8 +8,9 @@ import pytest
 
 from tvm_bnn.report import __main__ as command
 from tvm_bnn.report import kernels, machine, networks
+from tvm_bnn.report.limit import Work
 from tvm_bnn.report.machine import MB, Limits
-from tvm_bnn.report.networks import OURS
+from tvm_bnn.report.rows import OURS, compared
 from tvm_bnn.report.timing import Timing
 from tvm_bnn.targets import available_cpus
 
@@ -26,7 +27,26 @@ def measured(monkeypatch):
             slow = (90.0, 100.0, 110.0) if number == 0 else (50.0, 100.0, 150.0)
             timings = {OURS: Timing((0.025,) * 3), "pytorch-eager": Timing(tuple(each / 1e3 for each in slow))}
             agreement = {OURS: 0.8 if number else 1.0, "pytorch-eager": 0.5 if number else 1.0}
-            rows += [networks._row(network.name, limit, 0.02, timings, agreement, 0.7, []) for limit in limits.values()]
+            for limit in limits.values():
+                work = Work(binary_macs=int(0.02 * limit.binary))
+                rows.append(
+                    {
+                        "suite": "networks",
+                        "name": network.name,
+                        **compared(work, limit, timings),
+                        "agreement": agreement,
+                        "pytorch_agreement": 0.7,
+                        "layers": [],
+                        "left_out": {"torch-compile": "no compiler"},
+                        "ran_on": {"openvino-int8": "20 tiles"},
+                        "memory_mb": {OURS: 31.0},
+                        "growth_mb": {OURS: 0.25},
+                        "compile_s": 12.5,
+                        "artifact_bytes": 1_230_000,
+                        "weight_bytes": 1_000_000,
+                    }
+                )
+                assert set(rows[-1]) == set(networks.Row.__annotations__)
         return rows
 
     monkeypatch.setattr(machine, "measure", lambda threads: Limits(threads, 1.25e12, 5.9e10, None, {MB: 8e10}))
@@ -63,7 +83,8 @@ def test_table_shows_ratios_and_says_why_one_is_refused(measured, capsys):
     code, said, _ = run(capsys, "networks", "--rows", "bench-3x3*", "--threads", 1)
     assert code == 0
     assert measured["names"] == ["bench-3x3-512x1024", "bench-3x3-256x512"]
-    quiet, noisy = (line for line in said.splitlines() if re.match(r"\W+bench-3x3", line) and "ratio to" not in line)
+    table = said[: said.index("peak memory")]
+    quiet, noisy = (line for line in table.splitlines() if re.match(r"\W+bench-3x3", line))
     assert "25.0" in quiet and "20.0" in quiet and "80%" in quiet and "100.0 (4.00x)" in quiet and "10%" in quiet
     assert "100.0 (no ratio)" in noisy and "50%" in noisy
     where = "bench-3x3-256x512, 1 thread:"
@@ -74,6 +95,9 @@ def test_table_shows_ratios_and_says_why_one_is_refused(measured, capsys):
     assert said.count("agrees with PyTorch") == 2
     assert "left out: openvino-fp32: openvino not installed" in said
     assert "1.250" in said and "59.0" in said  # the machine
+    assert "31 (0.2)" in said and "12.5" in said and "1.23" in said  # memory and the file
+    assert "openvino-int8 ran its convolutions on 20 tiles\n" in said
+    assert f"{where} left out: torch-compile: no compiler\n" in said
 
 
 def test_kernels_are_a_suite_with_binary_peers(measured, monkeypatch, tmp_path, capsys):

@@ -2,20 +2,28 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from tvm_bnn.report import networks
+from tvm_bnn.examples.ding2024 import bench
+from tvm_bnn.nn import BinaryConv2d
+from tvm_bnn.report import networks, tables
 from tvm_bnn.report.machine import MB, Limits
-from tvm_bnn.report.networks import OURS, ding2024, measure
-from tvm_bnn.report.peers import pytorch_eager
-from tvm_bnn.report.timing import Timing
+from tvm_bnn.report.networks import ding2024, measure
+from tvm_bnn.report.peers import Peer, pytorch_eager
+from tvm_bnn.report.rows import OURS
 
 LIMITS = Limits(1, 1e12, 1e11, None, {MB: 1e11, 16 * MB: 2e10})
 
 
+def refuse(network, threads):
+    raise RuntimeError("Traceback:\n\nno such operator\n")
+
+
 @pytest.fixture(scope="module")
 def row():
-    (found,) = measure([ding2024("3x3", (64, 96))], {1: LIMITS}, [pytorch_eager.PEER], rounds=3)
+    peers = [pytorch_eager.PEER, Peer("never", (), refuse)]
+    (found,) = measure([ding2024("3x3", (64, 96))], {1: LIMITS}, peers, rounds=3)
     return found
 
 
@@ -57,9 +65,27 @@ def test_every_kernel_call_has_a_time_and_most_a_layer(row):
     assert {"encoder.stem.conv", "head"} <= set(paths)
 
 
-def test_a_wide_spread_leaves_the_ratio_out():
-    timings = {OURS: Timing((1.0, 1.0, 1.0)), "steady": Timing((4.0,) * 3), "wild": Timing((2.0, 4.0, 8.0))}
-    row = networks._row("name", LIMITS, 0.5, timings, {}, 1.0, [])
-    assert row["ratios"] == {"steady": 4.0, "wild": None}
-    assert row["peers"] == {"steady": 4000.0, "wild": 4000.0}
-    assert (row["ours_ms"], row["limit_ms"], row["ceiling_fraction"], row["spread"]) == (1000.0, 500.0, 0.5, 0.75)
+def test_a_peer_that_cannot_run_the_network_is_left_out_and_named(row):
+    assert row["left_out"] == {"never": "no such operator"} and "never" not in row["peers"]
+
+
+def test_memory_is_that_of_processes_of_their_own(row):
+    assert set(row["memory_mb"]) == set(row["growth_mb"]) == {OURS, "pytorch-eager"}
+    assert 0 < row["memory_mb"][OURS] and 0 < row["memory_mb"]["pytorch-eager"]
+    (line,) = zip(*(column.cells for column in tables.memory([row], ["pytorch-eager"]).columns), strict=True)
+    assert line[:2] == ("bench-3x3-64x96", "1") and len(line) == 7
+
+
+def test_sizes_count_a_bit_for_each_binary_weight(row):
+    network = bench()
+    binary = sum(module.weight.numel() for module in network.modules() if isinstance(module, BinaryConv2d))
+    others = sum(parameter.numel() for parameter in network.parameters()) - binary
+    assert row["weight_bytes"] == binary // 8 + 4 * others
+    assert row["artifact_bytes"] > row["weight_bytes"] and row["compile_s"] > 0
+
+
+def test_classes_of_logits_are_compared():
+    logits = np.array([[0.0, 1.0, 2.0], [3.0, 1.0, 2.0]], np.float32)
+    assert networks._same(logits[:, ::-1] * 2, logits) == 0.0
+    assert networks._same(logits + 1, logits) == 1.0
+    assert networks._same(np.array([1, 2]), np.array([1, 3])) == 0.5

@@ -39,10 +39,18 @@ def test_competitors_take_turns_of_two_runs_when_the_last_one_has_come_to_rest()
 
 def test_only_the_second_run_of_a_turn_counts_and_no_round_to_warm_up():
     fake = FakeTime()
-    competitors = {"slow start": fake.competitor("slow start", 9.0, 7.0, 5.0, 1.0, 5.0, 2.0), "steady": lambda: None}
+    competitors = {"slow start": fake.competitor("slow start", 4.0, 3.0, 3.0, 1.0, 3.0, 2.0), "steady": lambda: None}
     found = interleave(competitors, 2, warm_up=1, clock=fake.clock, settle=fake.settle)
     assert found["slow start"].samples == (1.0, 2.0)
     assert found["steady"].samples == (0.0, 0.0)
+
+
+def test_what_takes_very_long_runs_once():
+    fake = FakeTime()
+    competitors = {"slow": fake.competitor("slow", 30.0), "quick": fake.competitor("quick", 1.0)}
+    found = interleave(competitors, 3, warm_up=1, clock=fake.clock, settle=fake.settle)
+    assert fake.events.count("slow") == 1 and fake.events.count("quick") == 8
+    assert (found["slow"].samples, found["slow"].spread) == ((30.0,), 0.0)
 
 
 class Spinning:

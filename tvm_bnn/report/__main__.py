@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(tables.machine(described))
         rows = suite.measure(chosen, limits, peers, options.rounds, progress)
     console.print(tables.rows(rows, names))
+    if suite is networks:
+        console.print(tables.memory(rows, names))
     for note in tables.notes(rows, missing):
         console.print(note)
     if options.json:

@@ -56,8 +56,11 @@ class Work:
 
     def seconds(self, limits: Limits) -> float:
         """The limit on a machine."""
-        moving = sum(size / limits.bandwidth(size) for size in self.tensors.values())
-        return self.binary_macs / limits.binary + self.float_macs / limits.fp32 + moving
+        return self.binary_macs / limits.binary + self.float_macs / limits.fp32 + self.moving(limits)
+
+    def moving(self, limits: Limits) -> float:
+        """The part of it that moves tensors, in seconds."""
+        return sum(size / limits.bandwidth(size) for size in self.tensors.values())
 
 
 def work_of(module: tvm.IRModule) -> Work:

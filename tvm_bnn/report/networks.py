@@ -1,36 +1,38 @@
 """The suite `networks`: whole compiled networks against their float twins in every peer, and against the limit.
 
 All competitors of a row run in this process, in turns, with the same number of threads, from an input in memory to a
-class map in memory; argmax is part of every network.
+class map (of a classifier: logits) in memory.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tvm_bnn.compiler import compile_source
+from tvm_bnn.compiler import Compilation, compile_source
 from tvm_bnn.console import Progress
+from tvm_bnn.examples import reactnet as reactnet18
 from tvm_bnn.examples.ding2024 import bench, example_inputs, float_twin
 from tvm_bnn.frontend.source import load_source
+from tvm_bnn.report import memory
 from tvm_bnn.report.layer_times import LayerTime, layer_times
 from tvm_bnn.report.limit import work_of
-from tvm_bnn.report.machine import Limits
-from tvm_bnn.report.peers import PEERS, FloatNetwork, Peer, Run
-from tvm_bnn.report.timing import Timing, interleave, ratio
-from tvm_bnn.targets import host
+from tvm_bnn.report.machine import MB, Limits
+from tvm_bnn.report.peers import PEERS, FloatNetwork, Peer, Run, Telling, prepared
+from tvm_bnn.report.rows import OURS, OURS_ALONE, Compared, compared
+from tvm_bnn.report.timing import interleave
+from tvm_bnn.targets import Target, host
 
 SUITE = "networks"
-OURS = "tvm_bnn"
 ROUNDS = 11
 
 
@@ -45,34 +47,34 @@ class Network:
     make: Callable[[], tuple[nn.Module, nn.Module, tuple[Tensor, ...]]]
 
 
-class Row(TypedDict):
+class Row(Compared):
     """One measured row.
 
-    limit_ms : the least time by the measured limits of this machine; ceiling_fraction is limit_ms / ours_ms.
-    peers : name -> median in ms, of the peers that took part.
-    spread : the widest interquartile range over the median in this row; spreads : that of each competitor.
-    ratios : name -> how many times ours is faster; None where a spread is too wide for a ratio.
-    agreement : name -> share of pixels with the same class as in PyTorch: of ours with the binary network, of a peer
-        with the float twin.
-    layers : each kernel of ours in the order of the calls; see `tvm_bnn.report.layer_times`.
+    agreement : name -> share of pixels (of a classifier: of images) with the same class as in PyTorch: of ours with
+        the binary network, of a peer with the float twin.
     pytorch_agreement : the same share of PyTorch with itself, oneDNN off, on the binary network. With random weights
         one flipped bit spreads far, and this is what can be expected of ours.
+    layers : each kernel of ours in the order of the calls; see `tvm_bnn.report.layer_times`.
+    left_out : peer -> why it could not run this network.
+    ran_on : peer -> its own names for the kernels that computed the convolutions, of peers that tell.
+    memory_mb : name -> peak memory of an inference, growth_mb : how far 20 more raise it; see `tvm_bnn.report.memory`.
+    compile_s : seconds that ours took to compile, untuned.
+    artifact_bytes : size of its file; weight_bytes : of its parameters, a bit for each binary weight and 4 bytes for
+        any other.
     """
 
     suite: str
     name: str
-    threads: int
-    ours_ms: float
-    limit_ms: float
-    ceiling_fraction: float
-    peers: dict[str, float]
-    spread: float
-    spreads: dict[str, float]
-    ratios: dict[str, float | None]
     agreement: dict[str, float]
     pytorch_agreement: float
     layers: list[LayerTime]
-    rounds: int
+    left_out: dict[str, str]
+    ran_on: dict[str, str]
+    memory_mb: dict[str, float]
+    growth_mb: dict[str, float]
+    compile_s: float
+    artifact_bytes: int
+    weight_bytes: int
 
 
 def ding2024(stem: str, size: tuple[int, int]) -> Network:
@@ -85,11 +87,22 @@ def ding2024(stem: str, size: tuple[int, int]) -> Network:
     return Network(f"bench-{stem}-{size[0]}x{size[1]}", make)
 
 
+def reactnet(size: tuple[int, int]) -> Network:
+    """ReActNet-18 with 1,000 classes at an input size (H, W)."""
+
+    def make() -> tuple[nn.Module, nn.Module, tuple[Tensor, ...]]:
+        network = reactnet18.reactnet18()
+        return network, reactnet18.float_twin(), reactnet18.example_inputs(network, size)
+
+    return Network(f"reactnet18-{size[0]}x{size[1]}", make)
+
+
 NETWORKS: tuple[Network, ...] = (
     ding2024("3x3", (512, 1024)),
     ding2024("3x3", (256, 512)),
     ding2024("7x7", (512, 1024)),
     ding2024("7x7", (256, 512)),
+    reactnet((224, 224)),
 )
 
 
@@ -111,33 +124,80 @@ def measure(
     peers: Sequence[Peer],
     rounds: int = ROUNDS,
     progress: Progress | None = None,
+    target: Callable[[int], Target] = host,
 ) -> list[Row]:
     """One row per network and number of threads.
 
     limits : number of threads -> what the machine can do with them.
     peers : those of `present`.
+    target : number of threads -> what ours is compiled for.
     """
     progress = progress or Progress(quiet=True)
-    rows = []
+    rows: list[Row] = []
     for network in networks:
         with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder, torch.no_grad():
             model, twin, inputs = network.make()
-            expected = {OURS: model(*inputs).numpy(), **dict.fromkeys((p.name for p in peers), twin(*inputs).numpy())}
+            expected = dict.fromkeys((peer.name for peer in peers), twin(*inputs).numpy())
+            expected[OURS] = model(*inputs).numpy()
             itself = _same(_without_onednn(model, inputs), expected[OURS])
             shared = FloatNetwork(twin, inputs, Path(folder))
+            compiled: dict[int, _Compiled] = {}
             for threads, limit in limits.items():
                 with progress.phase(f"{network.name}, threads: {threads}, prepare"):
-                    made = compile_source(load_source(model, inputs), host(threads))
-                    arrays = [value.numpy() for value in inputs]
-                    runs: dict[str, Run] = {OURS: partial(made.artifact, *arrays)}
-                    runs.update({peer.name: peer.prepare(shared, threads) for peer in peers})
+                    for count in {1, threads} - set(compiled):
+                        compiled[count] = _Compiled(model, inputs, target(count), Path(folder))
+                    ours = compiled[threads]
+                    runs: dict[str, Run] = {OURS: ours.run}
+                    others, left_out = prepared({p.name: partial(p.prepare, shared, threads) for p in peers})
+                    runs.update(others)
                 with progress.phase(f"{network.name}, threads: {threads}, measure"):
                     agreement = {name: _same(run(), expected[name]) for name, run in runs.items()}
-                    timings = interleave(runs, rounds)
-                    layers = layer_times(made, arrays, threads, rounds)
-                seconds = work_of(made.optimized).seconds(limit)
-                rows.append(_row(network.name, limit, seconds, timings, agreement, itself, layers))
+                    alone = {OURS_ALONE: compiled[1].run} if threads > 1 else {}
+                    timings = interleave({**runs, **alone}, rounds)
+                    layers = layer_times(ours.made, shared.arrays(), threads, rounds)
+                with progress.phase(f"{network.name}, threads: {threads}, memory"):
+                    memories = {OURS: memory.of_artifact(ours.path, shared.arrays(), threads)}
+                    for peer in peers:
+                        if peer.name in others and not peer.compiles:
+                            memories[peer.name] = memory.of_peer(peer, shared, threads)
+                rows.append(
+                    {
+                        "suite": SUITE,
+                        "name": network.name,
+                        **compared(work_of(ours.made.optimized), limit, timings),
+                        "agreement": agreement,
+                        "pytorch_agreement": itself,
+                        "layers": layers,
+                        "left_out": left_out,
+                        "ran_on": {name: run.ran_on for name, run in runs.items() if isinstance(run, Telling)},
+                        "memory_mb": {name: each.peak / MB for name, each in memories.items()},
+                        "growth_mb": {name: each.growth / MB for name, each in memories.items()},
+                        "compile_s": ours.seconds,
+                        "artifact_bytes": ours.path.stat().st_size,
+                        "weight_bytes": _weight_bytes(model, ours.made),
+                    }
+                )
     return rows
+
+
+class _Compiled:
+    """A network compiled for one number of threads: `made`, in so many `seconds`, in the file `path`."""
+
+    def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...], target: Target, folder: Path) -> None:
+        start = time.perf_counter()
+        self.made = compile_source(load_source(model, inputs), target)
+        self.seconds = time.perf_counter() - start
+        self.path = folder / f"network.{target.threads}.bnn"
+        self.made.artifact.save(self.path)
+        self.run: Run = partial(self.made.artifact, *(value.numpy() for value in inputs))
+
+
+def _weight_bytes(model: nn.Module, made: Compilation) -> int:
+    """Bytes of all parameters, at a bit for each weight of a binary layer."""
+    paths = {layer.path for layer in made.decisions.layers if layer.decision == "binary"}
+    weights = (getattr(model.get_submodule(path), "weight", None) for path in paths)
+    binary = sum(weight.numel() for weight in weights if isinstance(weight, Tensor))
+    return binary // 8 + 4 * (sum(parameter.numel() for parameter in model.parameters()) - binary)
 
 
 def _without_onednn(model: nn.Module, inputs: tuple[Tensor, ...]) -> np.ndarray:
@@ -150,34 +210,7 @@ def _without_onednn(model: nn.Module, inputs: tuple[Tensor, ...]) -> np.ndarray:
 
 
 def _same(found: np.ndarray, expected: np.ndarray) -> float:
-    """Share of equal elements."""
+    """Share of equal classes; logits have their classes along axis 1."""
+    if np.issubdtype(expected.dtype, np.floating):
+        found, expected = found.argmax(1), expected.argmax(1)
     return float(np.mean(found == expected))
-
-
-def _row(
-    name: str,
-    limits: Limits,
-    limit: float,
-    timings: Mapping[str, Timing],
-    agreement: Mapping[str, float],
-    pytorch_agreement: float,
-    layers: list[LayerTime],
-) -> Row:
-    ours = timings[OURS]
-    others = {other: timing for other, timing in timings.items() if other != OURS}
-    return {
-        "suite": SUITE,
-        "name": name,
-        "threads": limits.threads,
-        "ours_ms": 1e3 * ours.median,
-        "limit_ms": 1e3 * limit,
-        "ceiling_fraction": limit / ours.median,
-        "peers": {other: 1e3 * timing.median for other, timing in others.items()},
-        "spread": max(timing.spread for timing in timings.values()),
-        "spreads": {other: timing.spread for other, timing in timings.items()},
-        "ratios": {other: ratio(timing, ours) for other, timing in others.items()},
-        "agreement": dict(agreement),
-        "pytorch_agreement": pytorch_agreement,
-        "layers": layers,
-        "rounds": len(ours.samples),
-    }

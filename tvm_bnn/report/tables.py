@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.table import Table
 
-from tvm_bnn.report.networks import OURS
+from tvm_bnn.report.rows import OURS
 from tvm_bnn.report.timing import MAX_SPREAD
 
 Row = Mapping[str, Any]
 
-TERA, GIGA = 1e12, 1e9
+TERA, GIGA, MEGA = 1e12, 1e9, 1e6
 #: Share of pixels with PyTorch's class below which a competitor's share is shown.
 SAME = 0.99
 
@@ -42,7 +42,9 @@ def rows(measured: Sequence[Row], peers: Sequence[str]) -> Table:
     """One line per row: milliseconds, the share of the limit, and each peer with how many times ours is faster."""
     taps = any(row.get("valid_taps") is not None for row in measured)
     table = Table(title="medians in ms; in brackets: how many times tvm_bnn is faster", title_justify="left")
-    for head in ("row", "threads", OURS, "limit", "of limit", *(["valid taps"] if taps else []), *peers, "spread"):
+    scaled = any(row["scaling"] is not None for row in measured)
+    extra = [*(["valid taps"] if taps else []), *(["scaling"] if scaled else [])]
+    for head in ("row", "threads", OURS, "limit", "of limit", *extra, *peers, "spread"):
         table.add_column(head, justify="left" if head == "row" else "right", no_wrap=head == "row")
     for row in measured:
         table.add_row(
@@ -52,6 +54,7 @@ def rows(measured: Sequence[Row], peers: Sequence[str]) -> Table:
             _ms(row["limit_ms"]),
             f"{row['ceiling_fraction']:.0%}",
             *(["-" if row["valid_taps"] is None else f"{row['valid_taps']:.0%}"] if taps else []),
+            *(["-" if row["scaling"] is None else f"{row['scaling']:.2f}x"] if scaled else []),
             *(_peer(row, peer) for peer in peers),
             f"{row['spread']:.0%}",
         )
@@ -67,15 +70,48 @@ def _peer(row: Row, peer: str) -> str:
     if peer not in row["peers"]:
         return "-"
     ratio = row["ratios"][peer]
-    return f"{_ms(row['peers'][peer])} ({'no ratio' if ratio is None else f'{ratio:.2f}x'})"
+    once = ", once" if row["repetitions"][peer] == 1 < row["rounds"] else ""
+    return f"{_ms(row['peers'][peer])} ({'no ratio' if ratio is None else f'{ratio:.2f}x'}{once})"
+
+
+def memory(measured: Sequence[Row], peers: Sequence[str]) -> Table:
+    """One line per network: peak memory of an inference in MB, the artifact's size, and the seconds to compile it."""
+    names = [OURS, *(peer for peer in peers if any(peer in row["memory_mb"] for row in measured))]
+    table = Table(
+        title="peak memory of an inference in MB (in brackets: rise in later ones), and what compiling gives",
+        title_justify="left",
+    )
+    for head in ("row", "threads", *names, "artifact MB", "weights MB", "compiled in s"):
+        table.add_column(head, justify="left" if head == "row" else "right", no_wrap=head == "row")
+    for row in measured:
+        table.add_row(
+            row["name"],
+            str(row["threads"]),
+            *(_memory(row, name) for name in names),
+            f"{row['artifact_bytes'] / MEGA:.2f}",
+            f"{row['weight_bytes'] / MEGA:.2f}",
+            f"{row['compile_s']:.1f}",
+        )
+    return table
+
+
+def _memory(row: Row, name: str) -> str:
+    return f"{row['memory_mb'][name]:.0f} ({row['growth_mb'][name]:.1f})" if name in row["memory_mb"] else "-"
 
 
 def notes(measured: Sequence[Row], missing: Mapping[str, str]) -> list[str]:
     """What a reader must know beside the table: missing peers, refused ratios, other results."""
     found = [f"left out: {name}: {reason}" for name, reason in missing.items()]
+    narrow = list(dict.fromkeys(row["name"] for row in measured if row["bound"] == "bandwidth"))
+    if narrow:
+        found.append(f"bound by bandwidth rather than by arithmetic: {', '.join(narrow)}")
+    ran_on = {name: text for row in measured for name, text in row.get("ran_on", {}).items()}
+    found += [f"{name} ran its convolutions on {text}" for name, text in ran_on.items()]
     for row in measured:
         where = f"{row['name']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}"
         found += [f"{where}: left out: {name}: {reason}" for name, reason in row.get("left_out", {}).items()]
+        if row["threads"] > 1 and row["scaling"] is None:
+            found.append(f"{where}: how it scales is not known, since times spread too far")
         refused = [name for name, ratio in row["ratios"].items() if ratio is None]
         if refused:
             wide = [f"{name} {spread:.0%}" for name, spread in row["spreads"].items() if spread > MAX_SPREAD]

@@ -23,6 +23,8 @@ WARM_UP = 2
 LOOK = 0.01
 AT_REST = 0.1
 MOST_LOOKS = 100
+#: Seconds from which on a competitor runs once and never again.
+LONG = 5.0
 #: Seconds that a turn of `repeated` calls takes, and the most calls in one.
 TURN = 0.01
 MOST_CALLS = 50
@@ -78,6 +80,8 @@ def interleave(
 ) -> dict[str, Timing]:
     """Give every competitor a turn a round, in the given order: two runs, of which the second is timed.
 
+    One whose first run takes longer than LONG has only that one.
+
     competitors : name -> one run; the `Seconds` that a run returns count instead of the time of the call.
     rounds : that count, after those to warm up; at least 1, ValueError otherwise.
     settle : called before each turn.
@@ -86,10 +90,17 @@ def interleave(
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; at least 1 is needed")
     samples: dict[str, list[float]] = {name: [] for name in competitors}
+    long: set[str] = set()
     for number in range(warm_up + rounds):
         for name, run in competitors.items():
+            if name in long:
+                continue
             settle()
-            run()
+            first = timed(run, clock)
+            if number == 0 and first > LONG:
+                long.add(name)
+                samples[name].append(first)
+                continue
             seconds = timed(run, clock)
             if number >= warm_up:
                 samples[name].append(seconds)

@@ -8,8 +8,10 @@ from tvm_bnn.report.peers import (
     openvino_fp32,
     openvino_int8,
     pytorch_eager,
+    torch_compile,
+    tvm_stock,
 )
-from tvm_bnn.report.peers.peer import BinaryPeer, FloatNetwork, Peer, Run
+from tvm_bnn.report.peers.peer import BinaryPeer, FloatNetwork, Peer, Run, Telling, prepared
 
 PEERS: tuple[Peer, ...] = (
     onnxruntime_fp32.PEER,
@@ -18,8 +20,10 @@ PEERS: tuple[Peer, ...] = (
     openvino_bf16.PEER,
     openvino_int8.PEER,
     pytorch_eager.PEER,
+    torch_compile.PEER,
+    tvm_stock.PEER,
 )
 #: Those with binary layers, of which no framework's networks make use.
 BINARY_PEERS: tuple[BinaryPeer, ...] = (openvino_binary.PEER,)
 
-__all__ = ["BINARY_PEERS", "PEERS", "BinaryPeer", "FloatNetwork", "Peer", "Run"]
+__all__ = ["BINARY_PEERS", "PEERS", "BinaryPeer", "FloatNetwork", "Peer", "Run", "Telling", "prepared"]

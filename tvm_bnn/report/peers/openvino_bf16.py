@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tvm_bnn.report.peers.openvino_fp32 import request_run
+from tvm_bnn.report.peers.openvino_fp32 import load, request_run
 from tvm_bnn.report.peers.peer import FloatNetwork, Peer, Run
 
 
@@ -11,4 +11,4 @@ def prepare(network: FloatNetwork, threads: int) -> Run:
     return request_run(network.onnx, network.arrays(), threads, "bf16")
 
 
-PEER = Peer("openvino-bf16", ("onnx", "onnxscript", "openvino"), prepare)
+PEER = Peer("openvino-bf16", ("onnx", "onnxscript", "openvino"), prepare, load)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,25 +22,54 @@ from tvm_bnn.report.timing import Seconds
 INSTALL = "pip install 'tvm_bnn[peers]'"
 
 Run = Callable[[], np.ndarray]
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A run of a peer that tells what computes its convolutions.
+
+    ran_on : the peer's own names for these kernels, the most frequent first.
+    """
+
+    run: Run
+    ran_on: str
+
+    def __call__(self) -> np.ndarray:
+        return self.run()
 
 
 @dataclass(frozen=True)
 class FloatNetwork:
     """A float network for peers to run.
 
-    module : in eval mode, with one output.
+    source : a module in eval mode, with one output, or the file in which `stored` has left one.
     inputs : arguments of one call.
-    folder : for files that peers need; its owner removes it.
+    folder : for files that peers need, once made; its owner removes it.
     """
 
-    module: nn.Module
+    source: nn.Module | Path
     inputs: tuple[Tensor, ...]
     folder: Path
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The module, read when it is first asked for."""
+        # a file of our own
+        return torch.load(self.source, weights_only=False) if isinstance(self.source, Path) else self.source
+
+    def stored(self) -> Path:
+        """A file with the module, in the folder."""
+        path = self.folder / "network.pt"
+        torch.save(self.module, path)
+        return path
 
     @cached_property
     def onnx(self) -> Path:
         """The network as an ONNX file, exported once for all peers; its inputs have static shapes."""
         path = self.folder / "network.onnx"
+        if path.exists():
+            return path
         log = logging.getLogger("torch.onnx")
         level = log.level
         # it warns of packages that none of these networks needs, and of PyTorch's own plans
@@ -56,7 +86,8 @@ class FloatNetwork:
     def quantized(self) -> Path:
         """The ONNX file in int8, made once for all peers; see `qdq`."""
         path = self.folder / "network.int8.onnx"
-        qdq.quantize(self.onnx, path, self.arrays())
+        if not path.exists():
+            qdq.quantize(self.onnx, path, self.arrays())
         return path
 
     def arrays(self) -> list[np.ndarray]:
@@ -70,12 +101,18 @@ class Peer:
 
     name : with the precision, such as "onnxruntime-fp32".
     modules : what must be importable.
-    prepare : (network, threads) -> a function that runs the network once on its inputs, and gives the result.
+    prepare : (network, threads) -> a function that runs the network once on its inputs, and gives the result; raises
+        RuntimeError where the peer cannot run it.
+    load : loads what importing the modules leaves for later.
+    compiles : whether `prepare` compiles, in this process, what a user would compile elsewhere or before; what memory
+        an inference needs then cannot be told.
     """
 
     name: str
     modules: tuple[str, ...]
     prepare: Callable[[FloatNetwork, int], Run]
+    load: Callable[[], object] | None = None
+    compiles: bool = False
 
     def missing(self) -> str | None:
         """Why the peer cannot take part here; None where it can."""
@@ -97,6 +134,18 @@ class BinaryPeer:
     def missing(self) -> str | None:
         """Why the peer cannot take part here; None where it can."""
         return _missing(self.modules)
+
+
+def prepared(makers: Mapping[str, Callable[[], Made]]) -> tuple[dict[str, Made], dict[str, str]]:
+    """What each maker makes, by name, and why some could not: those that raise RuntimeError."""
+    made: dict[str, Made] = {}
+    left_out: dict[str, str] = {}
+    for name, make in makers.items():
+        try:
+            made[name] = make()
+        except RuntimeError as error:
+            left_out[name] = str(error).strip().splitlines()[-1]
+    return made, left_out
 
 
 def _missing(modules: Iterable[str]) -> str | None:

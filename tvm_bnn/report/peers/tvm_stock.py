@@ -1,0 +1,39 @@
+"""TVM as it comes, in float32: its own importer, its default pipeline for the processor, no tuning.
+
+That pipeline fuses operators and leaves their loops as they are written, so that a convolution takes a hundred times
+what it could and one thread; a network of some size takes half a minute.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+import tvm
+from tvm import relax
+from tvm.relax.frontend.torch import from_exported_program
+
+from tvm_bnn.report.peers.peer import FloatNetwork, Peer, Run
+from tvm_bnn.report.pool import own_pool
+from tvm_bnn.targets import host
+
+
+def prepare(network: FloatNetwork, threads: int) -> Run:
+    """The exported network, built for this processor; it runs in a thread of its own, which has TVM's workers."""
+    with warnings.catch_warnings():
+        # of PyTorch's and TVM's own making
+        warnings.simplefilter("ignore")
+        module = from_exported_program(torch.export.export(network.module, network.inputs))
+    machine = relax.VirtualMachine(tvm.compile(module, target=host(threads).tvm()), tvm.cpu())
+    arguments = [tvm.runtime.tensor(array) for array in network.arrays()]
+    pool = own_pool(threads)
+
+    def run() -> np.ndarray:
+        result = pool.submit(machine["main"], *arguments).result()
+        return (result if isinstance(result, tvm.runtime.Tensor) else result[0]).numpy()
+
+    return run
+
+
+PEER = Peer("tvm-stock", ("tvm", "torch"), prepare, compiles=True)
