@@ -4,6 +4,7 @@ The command's own arguments are in test_compile.py and test_run.py, every kind o
 the cases that need a whole program: files made by one command and read by another, a full disk, an interruption.
 """
 
+import importlib
 import os
 import resource
 import signal
@@ -20,7 +21,7 @@ from PIL import Image
 
 import tvm_bnn
 from tvm_bnn import compile as compile_command
-from tvm_bnn import run
+from tvm_bnn import interrupt, run
 from tvm_bnn.errors import InputError
 from tvm_bnn.interrupt import held_back
 
@@ -290,6 +291,8 @@ def test_interrupted_compilation_cleans_up(phase):
 @pytest.mark.parametrize(
     ("module", "arguments", "loading"),
     [
+        ("tvm_bnn.compile", [NET, "-o", "net.bnn"], "rich."),
+        ("tvm_bnn.report", ["-o", "page"], "rich."),
         ("tvm_bnn.compile", [NET, "-o", "net.bnn"], "numpy."),
         ("tvm_bnn.compile", [NET, "-o", "net.bnn"], "torch."),
         ("tvm_bnn.examples.ding2024.show", ["-o", "demo"], "numpy."),
@@ -309,6 +312,34 @@ def test_interrupted_while_modules_load(module, arguments, loading):
     errors = [line for line in errors.splitlines() if not line.startswith("import time:")]
     assert (process.returncode, said, errors) == (130, "", ["interrupted"])
     assert os.listdir() == ["tmp"] and os.listdir("tmp") == []
+
+
+def test_every_guarded_command_is_known():
+    """To what handles Ctrl-C while a command is loaded; other programs keep their own handler."""
+    root = Path(tvm_bnn.__file__).parent
+    examples = Path(importlib.import_module("tvm_bnn.examples").__path__[0])
+    guarded = {f"tvm_bnn.{_module(path, root)}" for path in root.rglob("*.py") if "\n@main_guard" in path.read_text()}
+    guarded |= {
+        f"tvm_bnn.examples.{_module(path, examples)}"
+        for path in examples.rglob("*.py")
+        if "\n@main_guard" in path.read_text()
+    }
+    assert guarded == set(interrupt.COMMANDS)
+
+
+def _module(path, root):
+    return str(path.relative_to(root).with_suffix("")).removesuffix("/__main__").replace("/", ".")
+
+
+def test_a_program_that_imports_the_package_keeps_its_handler():
+    """Also one that is called as a module, and one with the arguments of a command."""
+    Path("mine").mkdir()
+    Path("mine/__init__.py").write_text("import tvm_bnn\n")
+    program = "import signal, tvm_bnn.console\nprint(signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n"
+    Path("mine/main.py").write_text(program)
+    for arguments in (["-m", "mine.main"], ["mine/main.py", "-m", "tvm_bnn.compile"]):
+        said, _ = user(sys.executable, *arguments).communicate()
+        assert said == "True\n"
 
 
 def test_nothing_is_held_back_outside_the_main_thread():

@@ -8,8 +8,12 @@ Importing this package loads neither PyTorch nor TVM: each name is fetched when 
 the module behind ``python -m tvm_bnn.compile``, which can be called as the function.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from tvm_bnn.interrupt import begin_command
+
+begin_command()
+
+import importlib  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:
     from tvm_bnn.compile import compile_model as compile

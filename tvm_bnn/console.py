@@ -15,9 +15,9 @@ from rich.progress import Progress as Bars
 from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from tvm_bnn.errors import BnnError, InputError
+from tvm_bnn.interrupt import EXIT_INTERRUPTED, MESSAGE, end_loading
 
 EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130
 
 
 def main_guard(function: Callable[..., int | None]) -> Callable[..., int]:
@@ -30,12 +30,13 @@ def main_guard(function: Callable[..., int | None]) -> Callable[..., int]:
     @functools.wraps(function)
     def main(*args: object, **kwargs: object) -> int:
         try:
+            end_loading()
             return function(*args, **kwargs) or 0
         except BnnError as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             return EXIT_ERROR
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            print(MESSAGE, file=sys.stderr)
             return EXIT_INTERRUPTED
 
     return main

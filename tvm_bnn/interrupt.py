@@ -2,14 +2,44 @@
 
 Python raises KeyboardInterrupt wherever it happens to be. Inside the loading of NumPy or PyTorch that ends in
 another error, or in none: they catch what goes wrong there, and a half-loaded module fails later. So commands hold the
-interruption back for the second or two that loading takes.
+interruption back for the second or two that loading takes. Before that, while a command itself is loaded, there is
+nothing to clean up and nobody to catch anything: it ends at once.
 """
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+EXIT_INTERRUPTED = 130
+MESSAGE = "interrupted"
+#: The modules whose main function is under `console.main_guard`.
+COMMANDS = ("tvm_bnn.compile", "tvm_bnn.run", "tvm_bnn.report", "tvm_bnn.examples.ding2024.show")
+
+
+def begin_command() -> None:
+    """Until `end_loading`, Ctrl-C ends the process; nothing happens in a process that is no command of this package.
+
+    For the first line of the package, which Python loads on its way to ``python -m tvm_bnn.compile``.
+    """
+    if sys.argv[:1] != ["-m"] or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    if any(pair[0] == "-m" and pair[1] in COMMANDS for pair in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)):
+        signal.signal(signal.SIGINT, _end)
+
+
+def end_loading() -> None:
+    """From here on, Ctrl-C is a KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, f"{MESSAGE}\n".encode())
+    os._exit(EXIT_INTERRUPTED)
 
 
 @contextmanager
