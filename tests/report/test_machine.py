@@ -72,7 +72,7 @@ def test_copy_copies_everything():
 
 def test_measuring_gives_rates_and_leaves_the_callers_pool():
     before = tvm.get_global_func("runtime.NumThreads")()
-    found = machine.measure(1, calls=2, steps=1000, copy_sizes=(1, 4))
+    found = machine.measure(host(1), calls=2, steps=1000, copy_sizes=(1, 4))
     assert tvm.get_global_func("runtime.NumThreads")() == before
     assert found.threads == 1 and min(found.binary, found.fp32) > 0
     assert set(found.copy) == {MB, 4 * MB} and min(found.copy.values()) > 0
@@ -92,7 +92,7 @@ def test_bandwidth_follows_the_logarithm_of_the_size(size, rate):
 
 
 def test_description_is_plain_data():
-    described = machine.describe([LIMITS])
+    described = machine.describe(host(), [LIMITS])
     assert described["limits"]["2"] == {
         "binary_macs_per_s": 100.0,
         "fp32_macs_per_s": 10.0,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tvm_bnn.report import __main__ as command
-from tvm_bnn.report import kernels, machine, networks
+from tvm_bnn.report import kernels, machine, networks, older_cpu
 from tvm_bnn.report.limit import Work
 from tvm_bnn.report.machine import MB, Limits
 from tvm_bnn.report.rows import OURS, compared
@@ -20,7 +20,7 @@ def measured(monkeypatch):
     """What was asked to be measured; one peer is present, one missing, and one row is too noisy."""
     asked = {}
 
-    def measure(chosen, limits, peers, rounds, progress):
+    def measure(chosen, limits, peers, rounds, progress, target):
         asked.update(names=[network.name for network in chosen], threads=list(limits), rounds=rounds)
         rows = []
         for number, network in enumerate(chosen):
@@ -49,7 +49,7 @@ def measured(monkeypatch):
                 assert set(rows[-1]) == set(networks.Row.__annotations__)
         return rows
 
-    monkeypatch.setattr(machine, "measure", lambda threads: Limits(threads, 1.25e12, 5.9e10, None, {MB: 8e10}))
+    monkeypatch.setattr(machine, "measure", lambda target: Limits(target.threads, 1.25e12, 5.9e10, None, {MB: 8e10}))
     monkeypatch.setattr(networks, "measure", measure)
     absent = {"openvino-fp32": "openvino not installed; try pip install 'tvm_bnn[peers]'"}
     monkeypatch.setattr(networks, "present", lambda: ([], absent))
@@ -114,6 +114,26 @@ def test_kernels_are_a_suite_with_binary_peers(measured, monkeypatch, tmp_path, 
     assert (content["rows"], list(content["missing"])) == ([], ["openvino-fp32", "absent"])
 
 
+def test_an_older_processor_is_measured_in_a_process_from_which_the_rest_is_hidden(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(older_cpu, "again", lambda *given: asked.append(given) or 7)
+    arguments = ["kernels", "--rows", "pack-nhwc*", "--mcpu", "x86-64-v3"]
+    assert run(capsys, *arguments) == (7, "", "")
+    assert asked == [("x86-64-v3", "tvm_bnn.report", arguments)]
+
+
+def test_in_that_process_ours_is_compiled_for_it_and_who_does_not_ask_it_is_left_out(measured, monkeypatch, capsys):
+    monkeypatch.setattr(older_cpu, "again", lambda *given: None)
+    monkeypatch.setattr(networks, "present", lambda: (list(command.PEERS), {}))
+    passed = []
+    monkeypatch.setattr(networks, "measure", lambda *given: passed.append((given[2], given[5](1).cpu)) or [])
+    code, said, _ = run(capsys, "networks", "--threads", 1, "--mcpu", "x86-64-v3")
+    ((peers, cpu),) = passed
+    assert (code, cpu) == (0, "x86-64-v3")
+    assert [peer.name for peer in command.PEERS if peer not in peers] == ["tvm-stock"]
+    assert "left out: tvm-stock: it does not ask the processor\n" in said
+
+
 def test_rows_are_chosen_by_pattern_in_the_order_of_the_suite():
     known = networks.NETWORKS
     assert command.select(None, known) == list(known)
@@ -127,6 +147,7 @@ def test_rows_are_chosen_by_pattern_in_the_order_of_the_suite():
         (["networks", "--rows", "bench*", "nonsense"], r"found no row 'nonsense'; the rows are bench-3x3-512x1024, "),
         (["networks", "--threads", str(available_cpus() + 1)], r"found --threads \d+; from 1 to \d+ \(the CPUs here\)"),
         (["kernels", "--rows", "bench*"], r"found no row 'bench\*'; the rows are bconv3x3-56x56x64-bits, "),
+        (["kernels", "--mcpu", "x86-64-v2"], r"argument --mcpu: invalid choice: 'x86-64-v2' \(choose from .*x86-64-v3"),
         (["networks", "--threads", "0"], r"a whole number from 1 up is needed"),
         (["networks", "--json", "no/such/folder/out.json"], r"cannot write no/such/folder/out.json"),
         (["speed"], r"invalid choice: 'speed'.*kernels.*networks"),

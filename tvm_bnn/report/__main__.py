@@ -1,4 +1,7 @@
-"""`python -m tvm_bnn.report kernels|networks [--rows PATTERN ...] [--threads N ...] [--json FILE]`: measure."""
+"""Measure, show and write down: `python -m tvm_bnn.report kernels|networks`.
+
+[--rows PATTERN ...] [--threads N ...] [--rounds N] [--mcpu CPU] [--json FILE]
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -18,9 +22,9 @@ from rich.console import Console
 from tvm_bnn import artifact
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.errors import InputError, OutputError
-from tvm_bnn.report import kernels, machine, networks, tables
+from tvm_bnn.report import kernels, machine, networks, older_cpu, tables
 from tvm_bnn.report.peers import BINARY_PEERS, PEERS
-from tvm_bnn.targets import available_cpus
+from tvm_bnn.targets import available_cpus, host, resolve
 
 #: Name -> module with ROWS and measure(rows, limits, peers, rounds, progress).
 SUITES: Mapping[str, Any] = {kernels.SUITE: kernels, networks.SUITE: networks}
@@ -42,13 +46,20 @@ Choice = TypeVar("Choice", bound=Named)
 @main_guard
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(given)
     # what would fail at the end is refused at the start
     suite = SUITES[options.suite]
     chosen = select(options.rows, suite.ROWS)
     threads = thread_counts(options.threads)
     writable(options.json)
+    if options.mcpu and (code := older_cpu.again(options.mcpu, "tvm_bnn.report", given)) is not None:
+        return code
+    target = partial(resolve, f"llvm -mcpu={options.mcpu}") if options.mcpu else host
     peers, missing = networks.present()
+    if options.mcpu:
+        missing |= {peer.name: "it does not ask the processor" for peer in peers if not peer.asks_cpuid}
+        peers = [peer for peer in peers if peer.asks_cpuid]
     names = [peer.name for peer in PEERS]
     if suite is kernels:
         names += [peer.name for peer in BINARY_PEERS]
@@ -59,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits = {}
         for count in threads:
             with progress.phase(f"machine, threads: {count}"):
-                limits[count] = machine.measure(count)
-        described = {**machine.describe(limits.values()), "versions": versions()}
+                limits[count] = machine.measure(target(count))
+        described = {**machine.describe(target(), limits.values()), "versions": versions()}
         console.print(tables.machine(described))
-        rows = suite.measure(chosen, limits, peers, options.rounds, progress)
+        rows = suite.measure(chosen, limits, peers, options.rounds, progress, target)
     console.print(tables.rows(rows, names))
     if suite is networks:
         console.print(tables.memory(rows, names))
@@ -132,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--rounds", type=positive, default=networks.ROUNDS, help=f"rounds that count (default: {networks.ROUNDS})"
+    )
+    parser.add_argument(
+        "--mcpu",
+        choices=older_cpu.CPUS,
+        help="hide from everything that is compared what this processor has beyond that",
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures here as well")
     return parser

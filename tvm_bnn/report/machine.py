@@ -18,7 +18,7 @@ import tvm
 from tvm_bnn.report import ceilings
 from tvm_bnn.report.ceilings import Ceiling
 from tvm_bnn.report.pool import own_pool
-from tvm_bnn.targets import Target, available_cpus, host
+from tvm_bnn.targets import Target, available_cpus
 
 MB = 1 << 20
 #: Sizes, in MB, of the array whose copying is timed.
@@ -66,13 +66,15 @@ class Limits:
         }
 
 
-def measure(threads: int, *, calls: int = CALLS, steps: int = STEPS, copy_sizes: Sequence[int] = COPY_SIZES) -> Limits:
-    """Measure this machine with so many threads; takes some 5 seconds.
+def measure(
+    target: Target, *, calls: int = CALLS, steps: int = STEPS, copy_sizes: Sequence[int] = COPY_SIZES
+) -> Limits:
+    """Measure this machine with a target's instructions and number of threads; takes some 5 seconds.
 
     calls, steps : calls of every kernel, and the length of its loop.
     copy_sizes : in MB.
     """
-    target = host(threads)
+    threads = target.threads
 
     def run() -> Limits:
         return Limits(
@@ -117,12 +119,12 @@ def _fastest(run: Callable[..., Any], arguments: Sequence[Any], calls: int) -> f
     return best
 
 
-def describe(limits: Iterable[Limits]) -> dict[str, Any]:
-    """The machine as plain data, with its limits by number of threads."""
+def describe(target: Target, limits: Iterable[Limits]) -> dict[str, Any]:
+    """The machine as plain data, what is compiled for on it, and its limits by number of threads."""
     return {
         "cpu": cpu_name(),
         "cpus": available_cpus(),
-        "target": host().name,
+        "target": target.name,
         "system": platform.platform(),
         "limits": {str(each.threads): each.json() for each in limits},
     }

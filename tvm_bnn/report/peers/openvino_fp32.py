@@ -44,7 +44,7 @@ def request_run(path: Path, arrays: Sequence[np.ndarray], threads: int, precisio
         return request.infer(inputs, share_inputs=True, share_outputs=True)[0]
 
     kinds = (node.get_rt_info() for node in compiled.get_runtime_model().get_ops())
-    used = Counter(kind["execType"] for kind in kinds if kind["layerType"] == "Convolution")
+    used = Counter(kind["primitiveType"].value for kind in kinds if kind["layerType"].value == "Convolution")
     return Telling(run, ", ".join(f"{count} {name}" for name, count in used.most_common()))
 
 

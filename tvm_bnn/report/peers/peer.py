@@ -106,6 +106,7 @@ class Peer:
     load : loads what importing the modules leaves for later.
     compiles : whether `prepare` compiles, in this process, what a user would compile elsewhere or before; what memory
         an inference needs then cannot be told.
+    asks_cpuid : whether the peer asks the processor itself, by CPUID, what it can do; see `tvm_bnn.report.older_cpu`.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Peer:
     prepare: Callable[[FloatNetwork, int], Run]
     load: Callable[[], object] | None = None
     compiles: bool = False
+    asks_cpuid: bool = True
 
     def missing(self) -> str | None:
         """Why the peer cannot take part here; None where it can."""
