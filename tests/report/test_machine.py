@@ -62,6 +62,25 @@ def test_int8_kernels_sum_four_products():
         assert kernel.macs == STEPS * seed.size * 4
 
 
+def test_tiles_multiply_rows_of_bytes_by_columns():
+    kernels = ceilings.tiles(TARGET, THREADS, STEPS)
+    if not kernels:
+        pytest.skip(f"{TARGET.name} has no AMX")
+    (kernel,) = kernels
+    rng = np.random.default_rng(0)
+    seed = rng.integers(-(2**31), 2**31, kernel.shape).astype(np.int32)
+    result = tvm.runtime.empty(kernel.shape, kernel.dtype)
+    ceilings.build(kernel.func, TARGET)(tvm.runtime.tensor(seed), result)
+    expected = seed.reshape(THREADS, -1, 16, 16).copy()
+    # bytes of a row follow each other; a column's lie in fours, in every row of the tile
+    rows = expected[:, -2].copy().view(np.int8).reshape(THREADS, 16, 16, 4).astype(np.int32)
+    columns = expected[:, -1].copy().view(np.int8).reshape(THREADS, 16, 16, 4).astype(np.int32)
+    products = np.einsum("tmqr,tqnr->tmn", rows, columns)
+    expected[:, :-2] += STEPS * products[:, None]
+    np.testing.assert_array_equal(result.numpy().reshape(expected.shape), expected)
+    assert kernel.macs == STEPS * THREADS * (expected.shape[1] - 2) * 16 * 16 * 64
+
+
 def test_copy_copies_everything():
     count = THREADS * ceilings.COPY_LANES * 37
     source = np.random.default_rng(0).standard_normal(count, np.float32)
@@ -97,6 +116,7 @@ def test_description_is_plain_data():
         "binary_macs_per_s": 100.0,
         "fp32_macs_per_s": 10.0,
         "int8_macs_per_s": None,
+        "int8_tile_macs_per_s": None,
         "copy_bytes_per_s": {"1": 80.0, "4": 40.0, "16": 20.0},
     }
     assert described["cpus"] >= 1 and described["target"] == host().name and described["cpu"]

@@ -134,6 +134,47 @@ def _dots(intrinsic: str, chains: int, lanes: int, threads: int, steps: int) -> 
     return Ceiling(main, (threads, width), "int32", steps * chains * threads * lanes * 4)
 
 
+def tiles(target: Target, threads: int, steps: int) -> list[Ceiling]:
+    """Products of tiles of int8, 16x64 times 64x16, summed into int32; empty for a processor without AMX.
+
+    Five of the eight registers for tiles are sums, which begin with the seed; the operands are its last two tiles.
+    """
+    if not target.has("amx-int8"):
+        return []
+    sums, size = 5, 16 * 16
+    width = (sums + 2) * size
+
+    @T.prim_func
+    def main(seed: T.Buffer((threads, width), "int32"), result: T.Buffer((threads, width), "int32")) -> None:  # type: ignore[valid-type]
+        for t in T.parallel(threads):
+            shape = T.alloc_buffer((16,), "uint32")
+            for word in T.unroll(16):
+                shape[word] = _tile_configuration(word)
+            T.evaluate(T.call_llvm_intrin("int32", "llvm.x86.ldtilecfg", shape.access_ptr("r")))
+            for u in T.unroll(sums + 2):
+                T.evaluate(_tile("tileloadd64", u, seed.access_ptr("r", offset=t * width + u * size), T.int64(64)))
+            for _k in T.serial(steps):
+                for u in T.unroll(sums):
+                    T.evaluate(_tile("tdpbssd", u, T.uint8(sums), T.uint8(sums + 1)))
+            for u in T.unroll(sums + 2):
+                T.evaluate(_tile("tilestored64", u, result.access_ptr("w", offset=t * width + u * size), T.int64(64)))
+            T.evaluate(T.call_llvm_intrin("int32", "llvm.x86.tilerelease"))
+
+    return [Ceiling(main, (threads, width), "int32", steps * sums * threads * size * 64)]
+
+
+def _tile_configuration(word: Any) -> Any:
+    """Words of the 64 bytes that give the registers their shape: palette 1, 64 bytes a row, 16 rows."""
+    row_bytes = tirx.Select(tirx.all(word >= 4, word < 8), T.uint32(0x00400040), T.uint32(0))
+    rows = tirx.Select(tirx.all(word >= 12, word < 14), T.uint32(0x10101010), row_bytes)
+    return tirx.Select(tirx.EQ(word, 0), T.uint32(1), rows)
+
+
+def _tile(operation: str, register: Any, *operands: Any) -> Any:
+    """An operation of LLVM's on a tile register."""
+    return T.call_llvm_intrin("int32", f"llvm.x86.{operation}", T.Cast("uint8", register), *operands)
+
+
 def copy(count: int, threads: int) -> tirx.PrimFunc:
     """result[i] = source[i] for float32 [count]; count must be a multiple of threads * COPY_LANES."""
     share = count // threads // COPY_LANES

@@ -33,8 +33,9 @@ COPIED_PER_SIZE = 1024 * MB
 class Limits:
     """What a number of threads can do at best.
 
-    binary, fp32, int8 : multiply-accumulates per second; int8 is None where no instruction was found for it.
+    binary, fp32, int8 : multiply-accumulates per second on vectors; int8 is None where no instruction was found for it.
     copy : size of the copied array in bytes -> bytes read plus written per second.
+    tiles : int8 multiply-accumulates per second on tiles (AMX); None on a processor without.
     """
 
     threads: int
@@ -42,6 +43,7 @@ class Limits:
     fp32: float
     int8: float | None
     copy: Mapping[int, float]
+    tiles: float | None = None
 
     def bandwidth(self, size: float) -> float:
         """Bytes read plus written per second for a tensor of `size` bytes.
@@ -62,6 +64,7 @@ class Limits:
             "binary_macs_per_s": self.binary,
             "fp32_macs_per_s": self.fp32,
             "int8_macs_per_s": self.int8,
+            "int8_tile_macs_per_s": self.tiles,
             "copy_bytes_per_s": {f"{size / MB:g}": rate for size, rate in sorted(self.copy.items())},
         }
 
@@ -83,6 +86,8 @@ def measure(
             _highest(ceilings.fp32(target, threads, steps), target, calls) or 0.0,
             _highest(ceilings.int8(target, threads, steps), target, calls),
             {size * MB: _copy_rate(size * MB, threads, target, calls) for size in copy_sizes},
+            # an instruction of 16 cycles where others take one
+            _highest(ceilings.tiles(target, threads, max(1, steps // 8)), target, calls),
         )
 
     with own_pool(threads) as own_thread:

@@ -24,7 +24,8 @@ def machine(described: Mapping[str, Any]) -> Table:
     table = Table(
         title=f"{described['cpu']} ({described['target']}), {described['cpus']} CPUs: limits", title_justify="left"
     )
-    heads = ["threads", "binary Tmac/s", "fp32 Gmac/s", "int8 Gmac/s", *(f"copy {size} MB GB/s" for size in sizes)]
+    heads = ["threads", "binary Tmac/s", "fp32 Gmac/s", "int8 Gmac/s", "int8 tiles Gmac/s"]
+    heads += [f"copy {size} MB GB/s" for size in sizes]
     for head in heads:
         table.add_column(head, justify="right")
     for threads, row in rows.items():
@@ -32,10 +33,16 @@ def machine(described: Mapping[str, Any]) -> Table:
             threads,
             f"{row['binary_macs_per_s'] / TERA:.3f}",
             f"{row['fp32_macs_per_s'] / GIGA:.1f}",
-            "-" if row["int8_macs_per_s"] is None else f"{row['int8_macs_per_s'] / GIGA:.0f}",
+            _rate(row["int8_macs_per_s"]),
+            _rate(row["int8_tile_macs_per_s"]),
             *(f"{row['copy_bytes_per_s'][size] / GIGA:.0f}" for size in sizes),
         )
     return table
+
+
+def _rate(value: float | None) -> str:
+    """Of what not every processor has."""
+    return "-" if value is None else f"{value / GIGA:.0f}"
 
 
 def rows(measured: Sequence[Row], peers: Sequence[str]) -> Table:
