@@ -10,7 +10,28 @@ def apply(sch: Schedule, target) -> str:
     """Rows in parallel, channels in vectors, bits packed where they are made; returns the name of the rule."""
     stages = Stages.of(sch)
     place_readers(sch, stages.values, None, target)
+    for name in stages.starting("word_"):
+        _pack_pixels(sch, name.removeprefix("word_"), target)
     return f"elementwise-{target.isa}"
+
+
+def _pack_pixels(sch: Schedule, number: str, target) -> None:
+    """Pack bits whose channels lie apart: for each row and channel, one bit of a vector of pixels after the other.
+
+    A row of words stays in the first-level cache, and each channel's row is read as a whole.
+    """
+    test, word, bits = (sch.get_sblock(f"{stage}_{number}") for stage in ("test", "word", "bits"))
+    rows = sch.fuse(*sch.get_loops(bits)[:2])
+    sch.parallel(rows)
+    sch.compute_at(word, rows, preserve_unit_loops=True)
+    *_, position, x, bit = inner_loops(sch, word, rows)
+    pixels = vectorize_channels(sch, x, target.lanes32)
+    sch.reorder(position, bit, *pixels)
+    sch.compute_at(test, pixels[0], preserve_unit_loops=True)
+    if len(pixels) > 1:
+        sch.vectorize(inner_loops(sch, test, pixels[0])[-1])
+    sch.set_scope(test, 0, "local")
+    sch.decompose_reduction(word, bit)
 
 
 def parallel_rows(sch: Schedule, loops: list[LoopRV]) -> LoopRV | None:

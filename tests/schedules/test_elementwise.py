@@ -1,5 +1,7 @@
 """Elementwise chains, rearrangements, layouts and results of every kind, against the reference."""
 
+import itertools
+
 import numpy as np
 from tvm import relax
 from tvm.relax import op
@@ -72,6 +74,22 @@ for rank, shape in enumerate([(), (33,), (5, 33), (3, 5, 33), SHAPE, (2, 3, 4, 5
 for channels in (1, 2, 3, 4, 5, 31, 32, 65):
     CASES[f"{channels} channels"] = chain(op.exp, shape=(1, channels, 3, 7))
     CASES[f"{channels} channels, bits"] = chain(lambda x: op.greater(x, number(0.5)), shape=(1, channels, 3, 7))
+
+def bits_of_planes(*shape):
+    """Bits of arguments in PyTorch's layout: of two, with a threshold a channel, and of one."""
+
+    def build(case):
+        x, y = case.argument(*shape), case.argument(*shape)
+        threshold = case.argument(1, shape[1], 1, 1)
+        return relax.Tuple([case.emit(op.greater(add(x, y), threshold)), case.positive(x)])
+
+    return build
+
+
+for channels, width in itertools.product((1, 3, 31, 64, 65), (16, 20, 48)):
+    CASES[f"bits of {channels} planes, {width} wide"] = bits_of_planes(2, channels, 3, width)
+for shape in [(1, 33, 1, 16), (1, 32, 1, 1000), (3, 40, 5, 8), (1, 64, 16, 3)]:
+    CASES[f"bits of planes {shape}"] = bits_of_planes(*shape)
 
 VIEWS = {
     "reshape": lambda x: op.reshape(x, (2, 33 * 7, 13)),

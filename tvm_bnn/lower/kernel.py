@@ -9,7 +9,9 @@ stage      holds
 ``out_i``  an output that other kernels read as numbers, or bits that come as whole words
 ``cond_i`` a predicate per element, False behind the last channel
 ``mask_i`` the predicates of M neighbouring channels as an integer (M lanes make one compare mask)
-``bits_i`` an output of packed bits, put together from masks
+``bits_i`` an output of packed bits, put together from masks, or words in another order
+``test_i`` a predicate per element [N, H, C, W] where channels lie apart
+``word_i`` words of ``test_i`` [N, H, ceil(C/32), W]: pixels are packed side by side
 =========  ==================================================================================
 """
 
@@ -145,6 +147,8 @@ class KernelBuilder:
                 lambda *stored: word(reader, var, stored[:-1], stored[-1]),
                 f"out_{number}",
             )
+        if self._reads_planes(reader.region):
+            return self._bits_of_planes(reader, var, number)
         channels, lanes = shape[1], mask_lanes(self.target)
         per_word = WORD // lanes
         *pixel, count = stored_shape(shape, Layout.BITS)
@@ -171,6 +175,37 @@ class KernelBuilder:
             return value
 
         return te.compute((*pixel, count), put_together, name=f"bits_{number}")
+
+    def _reads_planes(self, region: Region | None) -> bool:
+        """Whether a region makes bits alone, and reads whole maps from arguments in PyTorch's layout alone."""
+        if region is None or region.anchor is not None or len(region.shape) != 4:
+            return False
+        if any(self.layout_of[var] is not Layout.BITS for var in region.outputs):
+            return False
+        members = set(region.members)
+        read = {o for var in members for o in operands(self.partition.definition[var]) if o not in members}
+        whole = any(shape_of(var)[2:] == region.shape[2:] for var in read)
+        plain = all(self.layout_of.get(var) is Layout.PLAIN for var in read)
+        return whole and plain and region.shape[3] >= self.target.lanes32
+
+    def _bits_of_planes(self, reader: Reader, var: relax.Var, number: int) -> te.Tensor:
+        """Bits of a map whose channels lie apart: vectors of pixels gain one bit after the other."""
+        batch, channels, height, width = shape_of(var)
+        *pixel, count = stored_shape(shape_of(var), Layout.BITS)
+        test = reader.compute(
+            (batch, height, channels, width), lambda n, y, c, x: reader.element(var, (n, c, y, x)), f"test_{number}"
+        )
+        bit = reader.reduce_axis(WORD, "bit")
+
+        def gather(n, y, position, x):
+            channel = position * WORD + bit.var
+            value = tirx.Cast("uint32", test(n, y, reader.inside(channel, channels), x)) << bit.var.astype("uint32")
+            if channels % WORD:
+                value = tirx.if_then_else(channel < channels, value, tirx.const(0, "uint32"))
+            return te.sum(value, axis=bit)
+
+        word = reader.compute((batch, height, count, width), gather, f"word_{number}")
+        return te.compute((*pixel, count), lambda n, y, x, position: word(n, y, position, x), name=f"bits_{number}")
 
 
 def logical_index(stored: tuple, rank: int, layout: Layout) -> tuple:
