@@ -36,6 +36,11 @@ class Layer:
         """Leave the layer in floats."""
         self.decision, self.reason, self.advice = "float", reason, advice
 
+    def note_epilogue(self, text: str) -> None:
+        """How the bits behind a binary layer are made; it may be read by several predicates."""
+        if text not in self.epilogue:
+            self.epilogue = f"{self.epilogue}; {text}" if self.epilogue else text
+
 
 @dataclass
 class Decisions:
@@ -52,12 +57,6 @@ class Decisions:
     mixed_signs: list[str] = field(default_factory=list)
     kept_zeros: list[str] = field(default_factory=list)
     zero_weights: list[str] = field(default_factory=list)
-
-    def note_epilogue(self, path: str, text: str) -> None:
-        """How the bits behind a binary layer are made; a layer may be read by several predicates."""
-        for layer in self.layers:
-            if layer.path == path and layer.decision == "binary" and text not in layer.epilogue:
-                layer.epilogue = f"{layer.epilogue}; {text}" if layer.epilogue else text
 
     def candidate(self, call: relax.Call, name: str, op: str) -> Layer:
         """A new record for a call whose result has this name."""

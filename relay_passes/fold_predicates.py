@@ -10,6 +10,7 @@ is ``bnn.interval``. Declines for any other set, and where the bit depends on so
 bit is computed in floats, with the reason in the layer's record.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +22,7 @@ from tvm_bnn.errors import UnsupportedError
 from tvm_bnn.reference import evaluate_call
 from tvm_bnn.relay_passes.alphabet import describe
 from tvm_bnn.relay_passes.binary_sum import MOST_TERMS
-from tvm_bnn.relay_passes.decisions import Decisions
+from tvm_bnn.relay_passes.decisions import Decisions, Layer
 from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.readers import operands, readers_of
@@ -70,7 +71,11 @@ class _Cone:
 class _Folder(DataflowRewriter):
     def __init__(self, decisions: Decisions, roots: set[str]) -> None:
         super().__init__()
-        self.decisions, self.roots = decisions, roots
+        self.roots = roots
+        self._layers: defaultdict[str, list[Layer]] = defaultdict(list)
+        for layer in decisions.layers:
+            if layer.decision == "binary":
+                self._layers[layer.path].append(layer)
         self._sums: dict[relax.Var, _Sum | None] = {}
 
     def rewrite(self, call: relax.Call, name: str) -> relax.Expr | None:
@@ -92,7 +97,8 @@ class _Folder(DataflowRewriter):
 
     def _note(self, leaf: relax.Var, text: str) -> None:
         for path in self._sum(leaf).paths:
-            self.decisions.note_epilogue(path, text)
+            for layer in self._layers[path]:
+                layer.note_epilogue(text)
 
     # --- the operators --------------------------------------------------------------------------------------------
 

@@ -41,6 +41,23 @@ def test_nearest_resize_follows_pytorch(how):
     assert torch.equal(torch.from_numpy(evaluate(module, [image.numpy()])[0]), model(image))
 
 
+def test_tables_of_parameters_are_made_once(networks, monkeypatch):
+    """However many parameters there are."""
+    made = []
+    table = torch.export.ExportGraphSignature.inputs_to_parameters.fget
+    counted = property(lambda signature: made.append(signature) or table(signature))
+    monkeypatch.setattr(torch.export.ExportGraphSignature, "inputs_to_parameters", counted)
+    counts = []
+    for depth in (1, 20):
+        program = torch.export.export(
+            nn.Sequential(*(nn.Conv2d(2, 2, 1) for _ in range(depth))), (torch.ones(1, 2, 3, 3),)
+        )
+        made.clear()
+        import_program(program)
+        counts.append(len(made))
+    assert counts[0] == counts[1]
+
+
 SMOOTH = {
     "twice": {"scale_factor": 2.0},
     "a whole size": {"scale_factor": (1.4, 1.0)},

@@ -22,7 +22,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from tvm_bnn.errors import ModelError, UnsupportedError
 from tvm_bnn.frontend import promotion
-from tvm_bnn.frontend.decompositions import decompositions_for
+from tvm_bnn.frontend.decompositions import decompositions_for, signature_read_once
 from tvm_bnn.frontend.span_builder import SpanBuilder
 from tvm_bnn.frontend.torch_converters import CONVERTERS, EXTENDED, Converter
 
@@ -178,7 +178,8 @@ def import_program(program: torch.export.ExportedProgram) -> Imported:
                 f"{node.name} has the dynamic shape {tuple(value.shape)}; static shapes are accepted: "
                 "export without dynamic_shapes, once per input size"
             )
-    decomposed = program.run_decompositions(decompositions_for(program))
+    with signature_read_once():
+        decomposed = program.run_decompositions(decompositions_for(program))
     importer = _Importer()
     module = importer.from_exported_program(
         decomposed,
