@@ -85,6 +85,11 @@ def test_one_thread_has_no_scaling_and_more_are_compared_with_one():
     scaled = {**two, "scaling": 1.75}
     cells = {column.header: list(column.cells) for column in tables.rows([one, scaled], []).columns}
     assert cells["scaling"] == ["-", "1.75x"]
+    assert not [note for note in tables.notes([one, scaled], {}) if "thread" in note]
+    (note,) = (note for note in tables.notes([{**scaled, "scaling": 0.96}], {}) if "thread" in note)
+    assert note.startswith("pack-nhwc-6x7x64, 2 threads: 0.96x as fast as one thread: its threads shared a core, if ")
+    (note,) = (note for note in tables.notes([{**scaled, "scaling": None}], {}) if "scales" in note)
+    assert note == "pack-nhwc-6x7x64, 2 threads: how it scales is not known, since times spread too far"
 
 
 def test_the_table_shows_valid_taps_where_a_row_has_them(rows):

@@ -13,6 +13,8 @@ from tvm_bnn.report.timing import MAX_SPREAD
 Row = Mapping[str, Any]
 
 TERA, GIGA, MEGA = 1e12, 1e9, 1e6
+#: What several threads gain at least where they have cores of their own.
+NO_GAIN = 1.1
 #: Share of pixels with PyTorch's class below which a competitor's share is shown.
 SAME = 0.99
 
@@ -119,6 +121,11 @@ def notes(measured: Sequence[Row], missing: Mapping[str, str]) -> list[str]:
         found += [f"{where}: left out: {name}: {reason}" for name, reason in row.get("left_out", {}).items()]
         if row["threads"] > 1 and row["scaling"] is None:
             found.append(f"{where}: how it scales is not known, since times spread too far")
+        elif row["scaling"] is not None and row["scaling"] < NO_GAIN:
+            found.append(
+                f"{where}: {row['scaling']:.2f}x as fast as one thread: its threads shared a core, if other programs "
+                "ran on this machine; the row then says nothing of several threads"
+            )
         refused = [name for name, ratio in row["ratios"].items() if ratio is None]
         if refused:
             wide = [f"{name} {spread:.0%}" for name, spread in row["spreads"].items() if spread > MAX_SPREAD]
