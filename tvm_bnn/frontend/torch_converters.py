@@ -4,7 +4,7 @@ Each function takes the importer's builder, the values of other nodes, and a nod
 refuse is a ValueError, which the importer completes with the operator and the path of its module.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -178,12 +178,12 @@ def _index(fallback: Callable[[fx.Node], Any]) -> Converter:
 # --- resizing ----------------------------------------------------------------------------------------------------
 
 
-def follows_sizes(node: fx.Node, scales: Sequence[float | None] | None) -> bool:
-    """Whether the positions of a resize are those of its sizes; scales : what it was given, of height and width."""
+def follows_sizes(node: fx.Node, scales: Any) -> bool:
+    """Whether the positions of a resize are those of its sizes; scales : of height and width, None where not given."""
     if argument(node, 2, "align_corners") or not scales or None in scales:
         return True
     before, after = _shape(node.args[0])[2:], _shape(node)[2:]
-    return all(abs(b * s - a) < 1e-6 * a for b, a, s in zip(before, after, scales, strict=True))  # type: ignore[operator]
+    return all(abs(b * s - a) < 1e-6 * a for b, a, s in zip(before, after, scales, strict=True))
 
 
 def _bilinear_aa(fallback: Callable[[fx.Node], Any]) -> Converter:
