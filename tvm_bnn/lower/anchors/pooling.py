@@ -1,4 +1,4 @@
-"""Pooling: sums and maxima over a window, taps in (ky, kx) order, no padded copy of the input."""
+"""Pooling: sums over a window, taps in (ky, kx) order, and maxima; no padded copy of the input."""
 
 from collections.abc import Callable
 
@@ -29,24 +29,38 @@ def _window(reader: Reader, call: relax.Call, reduce, identity, dtype: str):
     )
 
 
-def _window_of(reader: Reader, call: relax.Call, reduce, identity, stored: int, read: Callable):
-    """Stage ``acc`` [N, H, W, stored]: the window's values of read(n, y, x, c), reduced."""
+def _window_of(
+    reader: Reader,
+    call: relax.Call,
+    reduce,
+    identity,
+    stored: int,
+    read: Callable,
+    axes: tuple[int, ...] = (0, 1),
+    name: str = "acc",
+):
+    """Stage [N, H, W, stored]: the window's values of read(n, y, x, c), reduced.
+
+    axes : 0 for rows, 1 for columns. The stage is as long as the result, but in rows that are left out for later.
+    """
     attrs = call.attrs
-    batch, _, height, width = shape_of(call.args[0])
-    out = shape_of(call)[2:]
+    extents = shape_of(call.args[0])[2:]
+    out = list(shape_of(call)[2:]) if 0 in axes else [extents[0], shape_of(call)[3]]
     kernel, strides, dilation = ([int(v) for v in v_] for v_ in (attrs.pool_size, attrs.strides, attrs.dilation))
-    top, left = int(attrs.padding[0]), int(attrs.padding[1])
-    ky, kx = (reader.reduce_axis(extent, name) for extent, name in zip(kernel, ("ky", "kx"), strict=True))
-    reach = [(out[a] - 1) * strides[a] + (kernel[a] - 1) * dilation[a] + 1 for a in (0, 1)]
+    before = int(attrs.padding[0]), int(attrs.padding[1])
+    taps = {axis: reader.reduce_axis(kernel[axis], ("ky", "kx")[axis]) for axis in axes}
 
     def accumulate(n, y, x, c):
-        row = y * strides[0] + ky.var * dilation[0] - top
-        column = x * strides[1] + kx.var * dilation[1] - left
-        value = read(n, row, column, c)
-        tests = _inside(row, top, height, reach[0]) + _inside(column, left, width, reach[1])
-        return reduce(tirx.if_then_else(tirx.all(*tests), value, identity) if tests else value, axis=[ky, kx])
+        position, tests = [y, x], []
+        for axis, tap in taps.items():
+            reach = (out[axis] - 1) * strides[axis] + (kernel[axis] - 1) * dilation[axis] + 1
+            position[axis] = position[axis] * strides[axis] + tap.var * dilation[axis] - before[axis]
+            tests += _inside(position[axis], before[axis], extents[axis], reach)
+        value = read(n, *position, c)
+        held = tirx.if_then_else(tirx.all(*tests), value, identity) if tests else value
+        return reduce(held, axis=list(taps.values()))
 
-    return reader.compute((batch, *out, stored), accumulate, "acc")
+    return reader.compute((shape_of(call)[0], *out, stored), accumulate, name)
 
 
 def max_pool2d(reader: Reader, call: relax.Call, target) -> Anchor:
@@ -57,8 +71,25 @@ def max_pool2d(reader: Reader, call: relax.Call, target) -> Anchor:
         acc = _window(reader, call, te.max, tirx.const(0, "int32"), "int32")
         return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]) > tirx.const(0, "int32"), "reduce")
     dtype = dtype_of(call)
-    acc = _window(reader, call, te.max, te.min_value(dtype), dtype)
+    least = te.min_value(dtype)
+    if call.args[0] in reader.stages:
+        acc = _rows_first(reader, call, least)
+    else:
+        acc = _window(reader, call, te.max, least, dtype)
     return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]), "reduce")
+
+
+def _rows_first(reader: Reader, call: relax.Call, least):
+    """Maxima over windows of a map that is made in the same kernel: along each row, stage ``rows``, then over rows.
+
+    What is kept of a row until its neighbours are made is then narrower, by the stride.
+    """
+    data = call.args[0]
+    stored = padded_channels(shape_of(data)[1])
+    rows = _window_of(
+        reader, call, te.max, least, stored, lambda n, y, x, c: reader.element(data, (n, c, y, x)), (1,), "rows"
+    )
+    return _window_of(reader, call, te.max, least, stored, lambda n, y, x, c: rows(n, y, x, c), (0,))
 
 
 def _any_bit(reader: Reader, call: relax.Call) -> Anchor:
