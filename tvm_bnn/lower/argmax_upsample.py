@@ -60,7 +60,7 @@ def phases_of(source: int, coordinates: Coordinates) -> Phases | None:
 
 
 def upsampled_argmax(
-    shape: tuple[int, int, int, int], rows: int, phases: Phases, vertical: Coordinates, dtype: str, most_lanes: int
+    shape: tuple[int, ...], rows: int, phases: Phases, vertical: Coordinates, dtype: str, most_lanes: int
 ) -> tirx.PrimFunc:
     """The kernel: (data, upper rows, lower rows, their weights, weights by phase [s, W]) -> class map [N, rows, s*W].
 
@@ -166,11 +166,10 @@ def _find(classes: int, width: int, phases: Phases, lanes: int):
 
     @T.inline
     def find(line, fx, value, best, found, x):
+        for phase in T.unroll(phases.count):
+            best[T.ramp(phase * lanes, 1, lanes)] = T.broadcast(T.float32(-math.inf), lanes)
+            found[T.ramp(phase * lanes, 1, lanes)] = T.broadcast(0, lanes)
         for part in T.unroll(phases.count // together):
-            for k in T.unroll(together):
-                p: T.int32 = part * together + k
-                best[T.ramp(p * lanes, 1, lanes)] = T.broadcast(T.float32(-math.inf), lanes)
-                found[T.ramp(p * lanes, 1, lanes)] = T.broadcast(0, lanes)
             for c in range(classes):
                 for k in T.unroll(together):
                     p: T.int32 = part * together + k
@@ -213,8 +212,8 @@ def _plane(data, first: tuple, channel: int, lanes: int):
         parts = [data[n, y, x + pixel, T.ramp(c, 1, 4)] for pixel in range(start, lanes, 4)]
         rows.append(tirx.Shuffle(parts, list(range(lanes))))
     half = (0, 4, 1, 5) if channel < 2 else (2, 6, 3, 7)
-    pairs = [_blockwise(rows[i], rows[i + 1], lanes, half) for i in (0, 2)]
-    return _blockwise(*pairs, lanes, (2, 3, 6, 7) if channel % 2 else (0, 1, 4, 5))
+    low, high = (_blockwise(rows[i], rows[i + 1], lanes, half) for i in (0, 2))
+    return _blockwise(low, high, lanes, (2, 3, 6, 7) if channel % 2 else (0, 1, 4, 5))
 
 
 def _between(share, first, second):
