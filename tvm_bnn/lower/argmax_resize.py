@@ -1,8 +1,8 @@
 """The class map of resized logits, without the logits at full resolution.
 
-Rows that grow by a whole factor have a kernel of their own, ``argmax_upsample``. This one takes any size. A row of
-logits is interpolated vertically once; each output pixel is then interpolated horizontally in registers, all classes of
-it in one vector, and the position of the first maximum is found there:
+Rows that grow by a whole factor, and no fewer of them, have a kernel of their own, ``argmax_upsample``. This one takes
+any size. A row of logits is interpolated vertically once; each output pixel is then interpolated horizontally in
+registers, all classes of it in one vector, and the position of the first maximum is found there:
 
 * float order becomes integer order: for the bits b of a float, ``b ^ ((b >> 31) & 0x7fffffff)`` as a signed integer is
   increasing in the float (adding +0.0 first turns -0.0 into +0.0; every NaN is made the largest, as in PyTorch);
@@ -45,7 +45,7 @@ def argmax_of_resize(result: relax.Var, argmax: relax.Call, resize: relax.Call, 
     horizontal = linear_coordinates(width, columns, align)
     outputs = [(result, Layout.PLAIN)]
     phases = phases_of(width, horizontal)
-    if phases is not None:
+    if phases is not None and rows >= height:  # else most rows that it would transpose are not read
         weights = np.ascontiguousarray(horizontal[2].reshape(width, phases.count).T)
         upsampled = upsampled_argmax(shape_of(data), rows, phases, vertical, dtype_of(argmax), target.lanes32)
         return Kernel(upsampled, [data, *vertical, weights], outputs, "fixed", "argmax_upsample")
