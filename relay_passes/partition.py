@@ -56,6 +56,7 @@ class Region:
 
     branches : earlier convolutions of the same shape whose results members add to the anchor's; none is ever stored.
     joint : with branches, or a source, the member through which all outputs depend on the convolutions and the source.
+    row_sums : sums along the rows of a member's map, added up where the map is made.
     source : the region of a convolution that only this one reads, a few rows of it at a time.
     absorbed : a linear resize that only the anchor reads, an argmax over the channels: full-resolution logits are then
     never stored. Such a region takes no members.
@@ -70,6 +71,7 @@ class Region:
     joint: relax.Var | None = None
     absorbed: relax.Var | None = None
     source: "Region | None" = None
+    row_sums: list[relax.Var] = field(default_factory=list)
 
     @property
     def anchors(self) -> list[relax.Var]:
@@ -79,7 +81,7 @@ class Region:
     @property
     def values(self) -> list[relax.Var]:
         """All that the region computes, in order."""
-        return [*(self.source.values if self.source else []), *self.anchors[::-1], *self.members]
+        return [*(self.source.values if self.source else []), *self.anchors[::-1], *self.members, *self.row_sums]
 
 
 @dataclass
@@ -108,16 +110,26 @@ def absorbed_resizes(function: relax.Function) -> set[relax.Var]:
     return found
 
 
+@dataclass(frozen=True)
+class Kernels:
+    """What a target's kernels can do, asked of an anchor's call.
+
+    take_members : whether elementwise operators may join its region.
+    lead, follow : whether a binary convolution can be made row by row for a 1x1 convolution behind it; whether it can
+    be that 1x1 convolution.
+    sum_rows : whether its region can add up the rows of its maps.
+    """
+
+    take_members: Callable[[relax.Call], bool] = lambda call: True
+    lead: Callable[[relax.Call], bool] = lambda call: False
+    follow: Callable[[relax.Call], bool] = lambda call: False
+    sum_rows: Callable[[relax.Call], bool] = lambda call: False
+
+
 class _Partitioner:
-    def __init__(
-        self,
-        function: relax.Function,
-        takes_members: Callable[[relax.Call], bool],
-        follows_rows: Callable[..., bool],
-    ) -> None:
+    def __init__(self, function: relax.Function, kernels: Kernels) -> None:
         self.function = function
-        self.takes_members = takes_members
-        self.follows_rows = follows_rows
+        self.kernels = kernels
         self.definition: dict[relax.Var, relax.Expr] = {}
         self.regions: list[Region] = []
         self.region_of: dict[relax.Var, Region] = {}
@@ -133,6 +145,10 @@ class _Partitioner:
                 self.depends[var] = max((self.depends[operand] for operand in operands(value)), default=-1)
             elif op_name(value) in ELEMENTWISE:
                 self._place(var, value)
+            elif self._adds_rows(value):
+                region = self.region_of[value.args[0]]
+                region.row_sums.append(var)
+                self.region_of[var], self.depends[var] = region, region.index
             else:
                 self._new_region(var, anchor=var)
                 self.regions[-1].absorbed = next((o for o in operands(value) if o in self.absorbed), None)
@@ -149,7 +165,7 @@ class _Partitioner:
         if (
             region is None
             or region.absorbed is not None
-            or (region.anchor is not None and not self.takes_members(self.definition[region.anchor]))
+            or (region.anchor is not None and not self.kernels.take_members(self.definition[region.anchor]))
             or region.shape != shape_of(var)
             or any(self.region_of.get(operand) is not region for operand in direct)
         ):
@@ -158,6 +174,15 @@ class _Partitioner:
         region.members.append(var)
         self.region_of[var] = region
         self.depends[var] = region.index
+
+    def _adds_rows(self, value: relax.Call) -> bool:
+        """Whether a sum along rows joins the region that makes the map."""
+        if op_name(value) != "relax.sum" or not value.attrs.keepdims or [int(a) for a in value.attrs.axis or ()] != [3]:
+            return False
+        region = self.region_of.get(value.args[0]) if isinstance(value.args[0], relax.Var) else None
+        if region is None or region.anchor is None or value.args[0] not in region.members:
+            return False
+        return self._is_plain_sum(region.anchor) and self.kernels.sum_rows(self.definition[region.anchor])
 
     def _new_region(self, var: relax.Var, anchor: relax.Var | None = None) -> None:
         shape = shape_of(var) if isinstance(var.ty, relax.TensorType) else ()
@@ -260,12 +285,12 @@ class _Partitioner:
         if region.anchor is None or region.branches or self._home(region) is not region:
             return None
         call = self.definition[region.anchor]
-        if op_name(call) != "bnn.bconv2d" or not self.follows_rows(call) or not self._is_plain_sum(region.anchor):
+        if op_name(call) != "bnn.bconv2d" or not self.kernels.follow(call) or not self._is_plain_sum(region.anchor):
             return None
         source = self.region_of.get(call.args[0]) if isinstance(call.args[0], relax.Var) else None
         if source is None or source is region or source.source is not None or source.anchor is None:
             return None
-        if not all(self._is_plain_sum(a) and self.follows_rows(self.definition[a], True) for a in source.anchors):
+        if not all(self._is_plain_sum(a) and self.kernels.lead(self.definition[a]) for a in source.anchors):
             return None
         for var in source.values:
             for reader, through_view in reading[var]:
@@ -331,6 +356,7 @@ class _Partitioner:
         region.joint = joint
         region.branches = [*region.branches, *earlier.anchors]
         region.members = [*earlier.members, *region.members]
+        region.row_sums = [*earlier.row_sums, *region.row_sums]
         for var in earlier.values:
             self.region_of[var] = region
         self.regions[earlier.index] = region
@@ -357,15 +383,6 @@ class _Partitioner:
             region.outputs = [var for var in region.values if var in wanted]
 
 
-def partition(
-    function: relax.Function,
-    takes_members: Callable[[relax.Call], bool] = lambda call: True,
-    follows_rows: Callable[..., bool] = lambda call, leads=False: False,
-) -> Partition:
-    """Cut a straight-line function into regions.
-
-    takes_members : whether elementwise operators may join the region of an anchor.
-    follows_rows : (call, leads=False) -> whether a binary convolution has a kernel that makes its source's rows as it
-    needs them; with leads=True, whether it may be such a source.
-    """
-    return _Partitioner(function, takes_members, follows_rows).run()
+def partition(function: relax.Function, kernels: Kernels = Kernels()) -> Partition:
+    """Cut a straight-line function into regions, each of which a target's kernels can compute."""
+    return _Partitioner(function, kernels).run()

@@ -13,6 +13,7 @@ from tvm_bnn.relay_passes.fold_predicates import FoldPredicates
 from tvm_bnn.relay_passes.hoist_bits import HoistBits
 from tvm_bnn.relay_passes.hoist_upsample import HoistUpsample
 from tvm_bnn.relay_passes.simplify_views import SimplifyViews
+from tvm_bnn.relay_passes.split_plane_sums import SplitPlaneSums
 
 
 def passes(decisions: Decisions, sign_zero: str = "plus") -> list[tvm.ir.transform.Pass]:
@@ -35,6 +36,7 @@ def passes(decisions: Decisions, sign_zero: str = "plus") -> list[tvm.ir.transfo
         HoistUpsample(),
         FoldAffine(),
         FoldConstants(),
+        SplitPlaneSums(),
         relax.transform.DeadCodeElimination(),
     ]
 

@@ -66,7 +66,12 @@ def place_readers(
         reached = [homes.get(source, at) for source in sources]
         home = reached[0] if reached and all(loop is reached[0] for loop in reached) else None
         if home is not None and _placed_under(sch, value, home):
-            _vectors(sch, inner_loops(sch, value, home)[-1], target)
+            loops = inner_loops(sch, value, home)
+            if name.startswith("rows_"):  # pixels are added one by one, channels side by side
+                *_, channels, pixels = loops
+                sch.reorder(pixels, channels)
+                loops = [channels]
+            _vectors(sch, loops[-1], target)
         else:
             home = _own_loops(sch, value, target)
         homes[name] = home

@@ -167,6 +167,9 @@ def _place(
     for loop in vectorize_channels(sch, channels, target.lanes32)[:-1]:
         sch.unroll(loop)
     place_readers(sch, sums.values, pixel, target, {sums.values[0]: pixel})
+    for name in sums.values:
+        if name.startswith("rows_"):
+            sch.decompose_reduction(sch.get_sblock(name), xo)
     return stores
 
 

@@ -30,8 +30,8 @@ class Stages:
 
     @property
     def values(self) -> list[str]:
-        """Stages that compute one element each: numbers and predicates."""
-        return self.starting("out_", "cond_")
+        """Stages that compute one element each, and those that add up rows of them."""
+        return self.starting("out_", "cond_", "rows_")
 
     @property
     def packs(self) -> bool:

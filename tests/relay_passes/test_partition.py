@@ -8,7 +8,7 @@ from tvm.relax.op.image import resize2d
 from tvm.relax.op.nn import conv2d, max_pool2d
 
 from tvm_bnn import ops
-from tvm_bnn.relay_passes.partition import Partition, partition
+from tvm_bnn.relay_passes.partition import Kernels, Partition, partition
 from tvm_bnn.relay_passes.readers import operands
 from tvm_bnn.relay_passes.rewriter import op_name
 
@@ -101,7 +101,8 @@ def test_results_of_several_tensors_take_no_members(build, emit):
 
 def test_takes_members_is_asked(build):
     function = build(lambda x: exp(conv2d(x, weight())), SHAPE)["main"]
-    assert described(partition(function, lambda call: False)) == [("conv2d", [], 1), ("", ["exp"], 1)]
+    parts = partition(function, Kernels(take_members=lambda call: False))
+    assert described(parts) == [("conv2d", [], 1), ("", ["exp"], 1)]
 
 
 @pytest.mark.parametrize(
@@ -227,6 +228,9 @@ def test_declines_to_pool_where_the_map_is_made(build, emit, function, shape):
     check_order(parts)
 
 
+PAIRS = Kernels(lead=lambda call: True, follow=lambda call: True)
+
+
 def followed(x, emit, kept=lambda first, second, emit: [emit(add(first, second))]):
     first = summand(emit(bits(x)), emit)
     return relax.Tuple(kept(first, summand(emit(bits(first)), emit), emit))
@@ -235,11 +239,32 @@ def followed(x, emit, kept=lambda first, second, emit: [emit(add(first, second))
 def test_a_convolution_makes_the_rows_that_it_alone_reads(build, emit):
     module = build(lambda x: followed(x, emit), WIDE)
     assert len(partition(module["main"]).regions) == 3  # where no kernel does both
-    parts = partition(module["main"], follows_rows=lambda call, leads=False: True)
+    parts = partition(module["main"], PAIRS)
     region = parts.regions[1]
     assert len(parts.regions) == 2 and region.source is not None
     assert op_name(parts.definition[region.joint]) == "relax.add" and region.outputs == [region.joint]
     check_order(parts)
+
+
+def rows_summed(x, emit, axis=3, keepdims=True):
+    value = summand(emit(bits(x)), emit)
+    return relax.Tuple([value, emit(relax.op.sum(value, [axis], keepdims=keepdims))])
+
+
+def test_rows_are_added_up_where_the_map_is_made(build, emit):
+    module = build(lambda x: rows_summed(x, emit), WIDE)
+    assert len(partition(module["main"]).regions) == 3  # where no kernel does both
+    parts = partition(module["main"], Kernels(sum_rows=lambda call: True))
+    region = parts.regions[1]
+    assert len(parts.regions) == 2 and region.outputs == [*region.members, *region.row_sums]
+    check_order(parts)
+
+
+@pytest.mark.parametrize("arguments", [(2, True), (3, False)], ids=str)
+def test_declines_to_add_up_anything_else(build, emit, arguments):
+    module = build(lambda x: rows_summed(x, emit, *arguments), WIDE)
+    parts = partition(module["main"], Kernels(sum_rows=lambda call: True))
+    assert not any(region.row_sums for region in parts.regions)
 
 
 UNFOLLOWED = {
@@ -252,9 +277,7 @@ UNFOLLOWED = {
 
 @pytest.mark.parametrize("kept", UNFOLLOWED.values(), ids=list(UNFOLLOWED))
 def test_declines_to_make_rows_for_a_convolution(build, emit, kept):
-    parts = partition(
-        build(lambda x: followed(x, emit, kept), WIDE)["main"], follows_rows=lambda call, leads=False: True
-    )
+    parts = partition(build(lambda x: followed(x, emit, kept), WIDE)["main"], PAIRS)
     assert all(region.source is None for region in parts.regions)
     check_order(parts)
 

@@ -98,6 +98,21 @@ CASES["pair, a sum first"] = followed(layers=((64, 3, 1), (128, 1, 1)), size=(8,
 CASES["pair, a sum first, no residual"] = followed(layers=((64, 3, 1), (33, 1, 2)), residual=False, second=96)
 CASES["first map read by others"] = followed(shared=True)
 CASES["first of 96 filters"] = followed(96, 96)
+
+
+def row_sums(case, make=conv(33, 64, size=(6, 32)), **attributes):
+    """A map, its rows' sums, and its bits."""
+    result = make(case)
+    value = result.fields[0] if isinstance(result, relax.Tuple) else result
+    sums = case.emit(relax.op.sum(value, [3], keepdims=True))
+    return relax.Tuple([*(result.fields if isinstance(result, relax.Tuple) else []), sums])
+
+
+CASES["rows added up"] = row_sums
+CASES["rows added up, of a sum"] = lambda case: row_sums(case, summed((64, 3, 1), (33, 1, 1)))
+CASES["rows added up, of many filters"] = lambda case: row_sums(case, conv(512, 512, size=(2, 8)))
+CASES["pair, rows added up"] = lambda case: row_sums(case, followed(size=(5, 28)))
+CASES["pair, only the rows"] = lambda case: row_sums(case, followed(out="float"))
 PAIRS = [name for name in CASES if name.startswith("pair")]
 
 

@@ -6,6 +6,7 @@ stage      holds
 (anchor)   ``pad``, ``acc`` and the like, see ``anchors``
 ``map_i``  what is read of another convolution, where that is made in the same kernel; its own stages end in _0
 ``joint``  of several convolutions that one epilogue adds up: the value through which all outputs read them
+``rows_i`` an output that adds up the rows of a map
 ``out_i``  an output that other kernels read as numbers, or bits that come as whole words
 ``cond_i`` a predicate per element, False behind the last channel
 ``mask_i`` the predicates of M neighbouring channels as an integer (M lanes make one compare mask)
@@ -117,11 +118,15 @@ class KernelBuilder:
 
     def _assemble(self, reader: Reader, outputs, family: str, name: str) -> Kernel:
         # numbers first: a predicate may then read the stored number instead of computing it again
-        order = sorted(range(len(outputs)), key=lambda i: outputs[i][1] is Layout.BITS)
+        row_sums = reader.region.row_sums if reader.region is not None else []  # last: they add up stored numbers
+        order = sorted(range(len(outputs)), key=lambda i: (outputs[i][0] in row_sums, outputs[i][1] is Layout.BITS))
         made: dict[int, te.Tensor] = {}
         for i in order:
             var, layout = outputs[i]
-            made[i] = self._bits(reader, var, i) if layout is Layout.BITS else self._numbers(reader, var, layout, i)
+            if var in row_sums:
+                made[i] = self._row_sums(reader, var, i)
+            else:
+                made[i] = self._bits(reader, var, i) if layout is Layout.BITS else self._numbers(reader, var, layout, i)
         tensors = [made[i] for i in range(len(outputs))]
         func = te.create_prim_func([*reader.inputs, *tensors])
         func = func.with_attr("global_symbol", name)
@@ -138,6 +143,17 @@ class KernelBuilder:
         if reader.region is not None:
             reader.stages[var] = lambda index: tensor(*stored_index(index, len(shape), layout))
         return tensor
+
+    def _row_sums(self, reader: Reader, var: relax.Var, number: int) -> te.Tensor:
+        (data,) = self.partition.definition[var].args
+        if data not in reader.stages:
+            self._add_map(reader, data, stored_shape(shape_of(data), Layout.MAP), f"out_{number}_map")
+        kx = reader.reduce_axis(shape_of(data)[3], "kx")
+
+        def total(n, y, x, c):
+            return te.sum(reader.element(data, (n, c, y, kx.var)), axis=kx)
+
+        return reader.compute(stored_shape(shape_of(var), Layout.MAP), total, f"rows_{number}")
 
     def _bits(self, reader: Reader, var: relax.Var, number: int) -> te.Tensor:
         shape = shape_of(var)

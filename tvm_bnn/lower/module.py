@@ -13,13 +13,14 @@ import tvm_ffi
 from tvm import relax
 
 from tvm_bnn.lower.anchors import builder_of
-from tvm_bnn.lower.anchors.convolution import makes_rows
+from tvm_bnn.lower.anchors.convolution import is_pointwise, multiplied
 from tvm_bnn.lower.argmax_resize import argmax_of_resize
 from tvm_bnn.lower.kernel import Kernel, KernelBuilder
 from tvm_bnn.lower.layout import Layout, choose_layout, stored_dtype, stored_shape
+from tvm_bnn.lower.matrix import TILE_CHANNELS
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import has_words
-from tvm_bnn.relay_passes.partition import Partition, Region, partition
+from tvm_bnn.relay_passes.partition import Kernels, Partition, Region, partition
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of
 
 
@@ -36,14 +37,24 @@ class Lowered:
     kernel_of: dict[str, str]
 
 
+def _kernels(target) -> Kernels:
+    """What the families of schedules can do for a target."""
+
+    def matrix(call: relax.Call) -> bool:
+        return op_name(call) == "bnn.bconv2d" and multiplied(call, target)
+
+    return Kernels(
+        take_members=lambda call: builder_of(call) is not None,
+        lead=lambda call: matrix(call) and shape_of(call)[1] % TILE_CHANNELS == 0,
+        follow=lambda call: matrix(call) and is_pointwise(call),
+        sum_rows=matrix,
+    )
+
+
 class _Lowering:
     def __init__(self, module: tvm.IRModule, target) -> None:
         self.function = module["main"]
-        self.partition: Partition = partition(
-            self.function,
-            lambda call: builder_of(call) is not None,
-            lambda call, leads=False: makes_rows(call, leads, target),
-        )
+        self.partition: Partition = partition(self.function, _kernels(target))
         self.layout_of: dict[relax.Var, Layout] = dict.fromkeys(self.function.params, Layout.PLAIN)
         self.target = target
         self.builder = relax.BlockBuilder()

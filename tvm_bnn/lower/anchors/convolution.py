@@ -23,7 +23,7 @@ from tvm_bnn import ops
 from tvm_bnn.lower.anchors import Anchor
 from tvm_bnn.lower.bit_counts import counts_bytes, different_bits
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
-from tvm_bnn.lower.matrix import TILE_CHANNELS, byte_sums, multiplies, sign_byte
+from tvm_bnn.lower.matrix import byte_sums, multiplies, sign_byte
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import word
 from tvm_bnn.relay_passes.borders import border_classes
@@ -209,18 +209,16 @@ def _sign_of(reader: Reader, data: relax.Expr, pixel: tuple, channel):
     return sign_byte(word(reader, data, pixel, position), channel % WORD)
 
 
-def makes_rows(call: relax.Call, leads: bool, target) -> bool:
-    """Whether a kernel makes rows of one binary convolution for this 1x1 convolution to read, see matrix_conv_pair.
+def multiplied(call: relax.Call, target) -> bool:
+    """Whether a binary convolution goes to a matrix unit."""
+    _, filters, _, width = shape_of(call)
+    return multiplies(target, filters, width, ops.BConv2DAttrs.from_call(call.attrs).groups)
 
-    leads : ask whether this convolution may be the first of the two.
-    """
-    filters, _, *kernel = shape_of(call.args[1])
+
+def is_pointwise(call: relax.Call) -> bool:
+    """Whether a binary convolution reads of its input what lies at the place of the result."""
     geometry = ops.BConv2DAttrs.from_call(call.attrs)
-    if not multiplies(target, filters, shape_of(call)[3], geometry.groups):
-        return False
-    if leads:
-        return filters % TILE_CHANNELS == 0
-    return kernel == [1, 1] and geometry.strides == (1, 1) and not any(geometry.padding)
+    return shape_of(call.args[1])[2:] == (1, 1) and geometry.strides == (1, 1) and not any(geometry.padding)
 
 
 def _padding_words(pad_value: int, per_group: int):
