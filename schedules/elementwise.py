@@ -67,7 +67,7 @@ def place_readers(
         home = reached[0] if reached and all(loop is reached[0] for loop in reached) else None
         if home is not None and _placed_under(sch, value, home):
             loops = inner_loops(sch, value, home)
-            if name.startswith("rows_"):  # pixels are added one by one, channels side by side
+            if name.startswith("sums_"):  # pixels are added one by one, channels side by side
                 *_, channels, pixels = loops
                 sch.reorder(pixels, channels)
                 loops = [channels]

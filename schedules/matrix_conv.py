@@ -168,7 +168,7 @@ def _place(
         sch.unroll(loop)
     place_readers(sch, sums.values, pixel, target, {sums.values[0]: pixel})
     for name in sums.values:
-        if name.startswith("rows_"):
+        if name.startswith("sums_"):
             sch.decompose_reduction(sch.get_sblock(name), xo)
     return stores
 

@@ -31,7 +31,7 @@ class Stages:
     @property
     def values(self) -> list[str]:
         """Stages that compute one element each, and those that add up rows of them."""
-        return self.starting("out_", "cond_", "rows_")
+        return self.starting("out_", "cond_", "sums_")
 
     @property
     def packs(self) -> bool:

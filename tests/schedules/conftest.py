@@ -21,6 +21,7 @@ from tvm import relax
 from tvm_bnn import ops, targets
 from tvm_bnn.lower import Lowered, lower
 from tvm_bnn.reference import evaluate
+from tvm_bnn.relay_passes.rewriter import op_name
 from tvm_bnn.schedules import schedule_module
 from tvm_bnn.schedules.apply import BUILD_CONFIG
 
@@ -203,7 +204,7 @@ def lifted(module: tvm.IRModule) -> tuple[tvm.IRModule, list[np.ndarray]]:
         bindings = []
         for binding in block.bindings:
             value = binding.value
-            if isinstance(value, relax.Call) and value.op == tvm.ir.Op.get("relax.call_tir"):
+            if isinstance(value, relax.Call) and op_name(value).startswith("relax.call_tir"):
                 arguments = relax.Tuple([lift(argument) for argument in value.args[1].fields])
                 value = relax.Call(
                     value.op, [value.args[0], arguments, *value.args[2:]], value.attrs, value.ty_args, value.span

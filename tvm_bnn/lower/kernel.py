@@ -6,7 +6,7 @@ stage      holds
 (anchor)   ``pad``, ``acc`` and the like, see ``anchors``
 ``map_i``  what is read of another convolution, where that is made in the same kernel; its own stages end in _0
 ``joint``  of several convolutions that one epilogue adds up: the value through which all outputs read them
-``rows_i`` an output that adds up the rows of a map
+``sums_i`` an output that adds up the rows of a map
 ``out_i``  an output that other kernels read as numbers, or bits that come as whole words
 ``cond_i`` a predicate per element, False behind the last channel
 ``mask_i`` the predicates of M neighbouring channels as an integer (M lanes make one compare mask)
@@ -153,7 +153,7 @@ class KernelBuilder:
         def total(n, y, x, c):
             return te.sum(reader.element(data, (n, c, y, kx.var)), axis=kx)
 
-        return reader.compute(stored_shape(shape_of(var), Layout.MAP), total, f"rows_{number}")
+        return reader.compute(stored_shape(shape_of(var), Layout.MAP), total, f"sums_{number}")
 
     def _bits(self, reader: Reader, var: relax.Var, number: int) -> te.Tensor:
         shape = shape_of(var)

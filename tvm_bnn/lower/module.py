@@ -15,6 +15,7 @@ from tvm import relax
 from tvm_bnn.lower.anchors import builder_of
 from tvm_bnn.lower.anchors.convolution import is_pointwise, multiplied
 from tvm_bnn.lower.argmax_resize import argmax_of_resize
+from tvm_bnn.lower.in_place import write_in_place
 from tvm_bnn.lower.kernel import Kernel, KernelBuilder
 from tvm_bnn.lower.layout import Layout, choose_layout, stored_dtype, stored_shape
 from tvm_bnn.lower.matrix import TILE_CHANNELS
@@ -75,7 +76,8 @@ class _Lowering:
                         self._region(region)
                 output = self.builder.emit_output(self._result(self.function.body.body))
             self.builder.emit_func_output(output)
-        return Lowered(self.builder.get(), self.family_of, self.kernel_of)
+        module = write_in_place(self.builder.get(), self.family_of)
+        return Lowered(module, self.family_of, self.kernel_of)
 
     def _region(self, region: Region) -> None:
         if region.anchor is not None:
