@@ -1,0 +1,126 @@
+"""The suite `ablation`: a network as it is compiled, and with one optimisation after the other switched off.
+
+What an optimisation buys is measured end to end, in turns, like a comparison with peers. All variants give the same
+result, bit for bit, which is checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import tvm
+
+from tvm_bnn.compiler import compile_source
+from tvm_bnn.console import Progress
+from tvm_bnn.frontend.source import load_source
+from tvm_bnn.lower import module as lowering
+from tvm_bnn.relay_passes import partition, pipeline
+from tvm_bnn.report.limit import work_of
+from tvm_bnn.report.machine import Limits
+from tvm_bnn.report.networks import NETWORKS, ROUNDS, Network
+from tvm_bnn.report.peers import Peer
+from tvm_bnn.report.rows import OURS, compared
+from tvm_bnn.report.timing import interleave
+from tvm_bnn.targets import Target, host
+
+SUITE = "ablation"
+ROWS: Sequence[Network] = NETWORKS
+
+
+@dataclass(frozen=True)
+class Switch:
+    """An optimisation, and how to do without it: what stands in for a name of a module, or another target.
+
+    place : (module, name, stand-in). target : the target to compile for instead.
+    """
+
+    name: str
+    place: tuple[Any, str, Any] | None = None
+    target: Callable[[Target], Target] = lambda target: target
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Compile without it inside."""
+        if self.place is None:
+            yield
+        else:
+            with patch.object(*self.place):
+                yield
+
+
+def _kernels(**less: Any) -> tuple[Any, str, Any]:
+    """Kernels that can do less."""
+    able = lowering._kernels
+    return lowering, "_kernels", lambda target: dataclasses.replace(able(target), **less)
+
+
+def _no_pass(*_decisions: Any) -> tvm.ir.transform.Pass:
+    return tvm.ir.transform.Sequential([])
+
+
+def _no(_call: Any) -> bool:
+    return False
+
+
+SWITCHES: tuple[Switch, ...] = (
+    Switch("matrix unit", target=lambda target: dataclasses.replace(target, matrix="")),
+    Switch("integer tests", (pipeline, "FoldPredicates", _no_pass)),
+    Switch("epilogues", _kernels(take_members=_no)),
+    Switch("shared kernels of sums", (partition, "MOST_SUMMANDS", 1)),
+    Switch("rows for 1x1 convolutions", _kernels(follow=_no)),
+    Switch("sums of rows", _kernels(sum_rows=_no)),
+    Switch("pooling where the map is made", (partition, "LARGE_MAP", float("inf"))),
+    Switch("head that computes its rows", (partition, "MOST_READERS", 0)),
+    Switch("argmax of the resize", (partition, "absorbed_resizes", lambda function: set())),
+    Switch("writing in place", (lowering, "write_in_place", lambda module, family_of: module)),
+)
+
+
+def without(switch: Switch) -> str:
+    """What a network compiled without an optimisation is called."""
+    return f"without {switch.name}"
+
+
+def measure(
+    networks: Sequence[Network],
+    limits: Mapping[int, Limits],
+    peers: Sequence[Peer] = (),
+    rounds: int = ROUNDS,
+    progress: Progress | None = None,
+    target: Callable[[int], Target] = host,
+    switches: Sequence[Switch] = SWITCHES,
+) -> list[dict[str, Any]]:
+    """One row per network and number of threads, its `peers` being the variants; no other `peers` take part."""
+    del peers
+    progress = progress or Progress(quiet=True)
+    rows = []
+    for network in networks:
+        with torch.no_grad():
+            model, _, inputs = network.make()
+        arrays = [value.numpy() for value in inputs]
+        for threads, limit in limits.items():
+            source = load_source(model, inputs)
+            with progress.phase(f"{network.name}, threads: {threads}, compile"):
+                whole = compile_source(source, target(threads))
+                made = {OURS: whole.artifact}
+                for switch in switches:
+                    with switch.off():
+                        made[without(switch)] = compile_source(source, switch.target(target(threads))).artifact
+            with progress.phase(f"{network.name}, threads: {threads}, measure"):
+                expected = made[OURS](*arrays)
+                for name, artifact in made.items():
+                    if not np.array_equal(artifact(*arrays), expected):
+                        raise AssertionError(f"{network.name} {name} gives another result")
+                runs = {name: partial(artifact, *arrays) for name, artifact in made.items()}
+                timings = interleave(runs, rounds)
+            row = {"suite": SUITE, "name": network.name, **compared(work_of(whole.optimized), limit, timings)}
+            rows.append({**row, "valid_taps": None})
+    return rows
