@@ -158,11 +158,18 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(written, monkeypatch):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(OutputError, match=rf"cannot write .*{os.strerror(errno.EFBIG)}"):
-            artifact.write(written, bytes(100_000), MANIFEST)
+            artifact.write(written, os.urandom(100_000), MANIFEST)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert written.read_bytes() == before
     assert os.listdir(written.parent) == [written.name]
+
+
+def test_bytes_that_are_signs_take_little_more_than_a_bit(tmp_path):
+    signs = np.random.default_rng(0).choice([-1, 1], 1 << 20).astype(np.int8).tobytes()
+    artifact.write(tmp_path / "model.bnn", signs, MANIFEST)
+    assert (tmp_path / "model.bnn").stat().st_size < 1.3 * len(signs) / 8
+    assert artifact.read(tmp_path / "model.bnn")[1] == signs
 
 
 def test_interruption_leaves_nothing(tmp_path, monkeypatch):

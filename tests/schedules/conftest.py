@@ -2,7 +2,7 @@
 
 A file of the grid has a dictionary ``CASES``: name -> function of a ``Case``, which returns the Relax expression (or
 tuple) to compute. ``test_equals_the_reference(grid, case, target)`` is parametrised from it: each runs on one
-target in rotation, every tenth on all of them. A case that cannot be compiled with the others is compiled alone, so
+target in rotation, every eleventh on all of them. A case that cannot be compiled with the others is compiled alone, so
 that it fails alone.
 
 Weights, thresholds and tables are arguments of a compiled kernel, so each runs with several sets of them and of data: a
@@ -302,7 +302,7 @@ def isa_of(name: str) -> str:
 
 def targets_of(index: int, rotation: list[str]) -> list[str]:
     """The targets that a case runs on."""
-    return rotation if index % 10 == 0 else [rotation[index % len(rotation)]]
+    return rotation if index % 11 == 0 else [rotation[index % len(rotation)]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -16,13 +16,12 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-import tvm
 
 from tvm_bnn.compiler import compile_source
 from tvm_bnn.console import Progress
 from tvm_bnn.frontend.source import load_source
 from tvm_bnn.lower import module as lowering
-from tvm_bnn.relay_passes import partition, pipeline
+from tvm_bnn.relay_passes import partition
 from tvm_bnn.report.limit import work_of
 from tvm_bnn.report.machine import Limits
 from tvm_bnn.report.networks import NETWORKS, ROUNDS, Network
@@ -62,17 +61,12 @@ def _kernels(**less: Any) -> tuple[Any, str, Any]:
     return lowering, "_kernels", lambda target: dataclasses.replace(able(target), **less)
 
 
-def _no_pass(*_decisions: Any) -> tvm.ir.transform.Pass:
-    return tvm.ir.transform.Sequential([])
-
-
 def _no(_call: Any) -> bool:
     return False
 
 
 SWITCHES: tuple[Switch, ...] = (
     Switch("matrix unit", target=lambda target: dataclasses.replace(target, matrix="")),
-    Switch("integer tests", (pipeline, "FoldPredicates", _no_pass)),
     Switch("epilogues", _kernels(take_members=_no)),
     Switch("shared kernels of sums", (partition, "MOST_SUMMANDS", 1)),
     Switch("rows for 1x1 convolutions", _kernels(follow=_no)),
