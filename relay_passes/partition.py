@@ -55,7 +55,7 @@ class Region:
     """One kernel-to-be: anchor (None for a purely elementwise region), members in order, outputs in order.
 
     branches : earlier convolutions of the same shape whose results members add to the anchor's; none is ever stored.
-    joint : with branches, or a source, the member through which all outputs depend on the convolutions and the source.
+    joint : with branches, or a source whose maps members read, the member through which all outputs depend on them.
     row_sums : sums along the rows of a member's map, added up where the map is made.
     source : the region of a convolution that only this one reads, a few rows of it at a time.
     absorbed : a linear resize that only the anchor reads, an argmax over the channels: full-resolution logits are then
@@ -255,7 +255,7 @@ class _Partitioner:
             source = self._poolable(region, reading) or self._followed(region, reading)
             if source is None:
                 continue
-            if self._is_plain_sum(region.anchor):
+            if self._reads_maps(region, source):
                 region.joint = self._joint_of_rows(source, region, reading)
             region.source = source
             for var in source.values:
@@ -296,7 +296,8 @@ class _Partitioner:
             for reader, through_view in reading[var]:
                 if self._home(reader) not in (source, region) or (through_view and var != call.args[0]):
                     return None
-        return source if self._joint_of_rows(source, region, reading) is not None else None
+        joins = self._joint_of_rows(source, region, reading) is not None
+        return source if joins or not self._reads_maps(region, source) else None
 
     def _compute_rows(self) -> None:
         """Let a 1x1 float convolution (a head) compute the elementwise values that it alone reads, row by row."""
@@ -329,10 +330,17 @@ class _Partitioner:
         outputs = [v for v in region.values if any(self._home(r) is not region for r, _ in reading[v])]
         return self._joint({*region.anchors, *source.values}, region.members, outputs)
 
+    def _reads_maps(self, region: Region, source: Region) -> bool:
+        """Whether members of a region read what its source computes."""
+        made = set(source.values)
+        return any(operand in made for member in region.members for operand in operands(self.definition[member]))
+
     def _joint(self, anchors: set, members: list[relax.Var], outputs: list[relax.Var]) -> relax.Var | None:
-        """The first member that every path from an anchor to an output passes through."""
+        """The first number among the members that every path from an anchor to an output passes through."""
         inside = {*anchors, *members}
         for member in members:
+            if str(member.ty.dtype) == "bool":  # a vector of booleans is no register
+                continue
             waiting, seen = list(outputs), {member}
             while waiting:
                 var = waiting.pop()

@@ -96,6 +96,20 @@ CASES["pair without a residual"] = followed(second=33, residual=False)
 CASES["pair of 128, step 2"] = followed(128, 128, layers=((33, 3, 2),), size=(3, 16))
 CASES["pair, a sum first"] = followed(layers=((64, 3, 1), (128, 1, 1)), size=(8, 32), batch=2)
 CASES["pair, a sum first, no residual"] = followed(layers=((64, 3, 1), (33, 1, 2)), residual=False, second=96)
+
+
+def chained(case):
+    """Bits of integer sums all the way: what follows a convolution is a test."""
+    data = case.bits(1, 64, 6, 16)
+    for kernel in (3, 1):
+        geometry = ops.BConv2DAttrs(padding=(kernel // 2,) * 4)
+        integer = case.emit(ops.bconv2d(data, case.signs(64, 64, kernel, kernel), geometry))
+        lowest, span = np.full((1, 64, 1, 1), -8, np.int32), np.full((1, 64, 1, 1), 40, np.uint32)
+        data = case.emit(ops.interval(integer, relax.const(lowest), relax.const(span)))
+    return data
+
+
+CASES["pair of integer tests"] = chained
 CASES["first map read by others"] = followed(shared=True)
 CASES["first of 96 filters"] = followed(96, 96)
 
