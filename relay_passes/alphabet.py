@@ -533,6 +533,10 @@ class AlphabetAnalysis:
                 "scale behind the pooling, or behind the layer",
             )
         line = [float(value[0]) for value in values]
+        if inner.zero is not None and line[inner.zero.cell + 1] < line[inner.zero.cell - 1]:
+            # levels are put in ascending order below: what lies above sign(0) would then lie under it
+            inner = self.settle(inner)
+            line = [float(level.reshape(-1)[0]) for level in inner.levels]
         ascending = sorted({level for level in line if not np.isnan(level)})
         masks = [tuple(level >= least for level in line) for least in ascending[1:]]
         if not masks:

@@ -324,6 +324,16 @@ def test_planes_add_up(convert, agree, operators, alphabet, padding):
     agree(before, after, inputs=[np.random.default_rng(0).integers(-4, 5, SHAPE).astype(np.float32) / 4])
 
 
+@pytest.mark.parametrize("turned", [torch.neg, torch.clone], ids=["negated", "as it is"])
+def test_the_convention_for_zeros_is_that_of_the_sign_behind_a_pooling(convert, agree, turned):
+    def network(sign):
+        return lambda x: F.conv2d(F.max_pool2d(turned(sign(x)), 2), W)
+
+    _, after, _ = convert(network(torch.sign), torch.zeros(SHAPE))
+    spelled, _, _ = convert(network(lambda x: torch.where(x >= 0, 1.0, -1.0)), torch.zeros(SHAPE))
+    agree(spelled, after, inputs=[np.random.default_rng(0).integers(-1, 2, SHAPE).astype(np.float32)])
+
+
 def with_zeros(*rows: int) -> torch.Tensor:
     """W with some weights of these input channels exactly 0."""
     weight = W.clone()
