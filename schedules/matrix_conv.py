@@ -103,7 +103,7 @@ def apply(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
     if tile is None:
         tile = _default_tile(sch, sums, inputs, target.threads)
     shape = TileShape(tile.pixels, tile.tiles, 2)
-    block = _blocks(sch, sums, shape, tile)
+    block = _blocks(sch, sums, tile)
     configure(sch, block, shape)
     stores = _place(sch, sums, block, shape, target)
     _finish(sch, block, inputs, stores, shape)
@@ -123,7 +123,7 @@ def apply_pair(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
     if tile is None:
         tile = _default_tile(sch, first, [*inputs, *map(sch.get_sblock, maps)], target.threads, whole=True)
     shape = TileShape(tile.pixels, tile.tiles, 2)
-    block = _blocks(sch, second, shape, tile)
+    block = _blocks(sch, second, tile)
     configure(sch, block, shape)
     stores = _place(sch, second, block, shape, target)
     for name in reversed(maps):
@@ -135,7 +135,7 @@ def apply_pair(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
     return f"bconv2d-pair-{target.matrix}-{tile.tiles * tile.pixels}x{_FILTERS}"
 
 
-def _blocks(sch: Schedule, sums: _Sums, shape: TileShape, tile: MatrixTile) -> LoopRV:
+def _blocks(sch: Schedule, sums: _Sums, tile: MatrixTile) -> LoopRV:
     """The parallel loop over blocks of rows; the loops of the tile's stage lie inside."""
     n, y, x, o, *_ = sch.get_loops(sums.root)
     yo, yi = sch.split(y, [None, tile.rows])

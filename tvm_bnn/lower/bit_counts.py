@@ -15,10 +15,9 @@ added to ``acc``:
 from collections.abc import Callable
 
 from tvm import te, tirx
-from tvm.ir import Op
-from tvm.ir import _ffi_api as ir_ffi
 
 from tvm_bnn.lower.layout import WORD, padded_channels
+from tvm_bnn.lower.operator import register
 from tvm_bnn.lower.reader import Reader
 
 #: Words whose bits a byte can count: 31 * 8 < 256.
@@ -33,14 +32,7 @@ def _lower_byte_counts(call):
     return tirx.reinterpret(dtype, tirx.popcount(tirx.reinterpret(f"uint8x{4 * lanes}", words)))
 
 
-if _BYTE_COUNTS not in Op.list_op_names():
-    ir_ffi.RegisterOp(_BYTE_COUNTS, "tvm_bnn")
-    _op = Op.get(_BYTE_COUNTS)
-    ir_ffi.OpSetNumInputs(_op, 1)
-    _op.set_attr("TCallEffectKind", 1)  # pure
-    _op.set_attr("TVectorizable", True)
-    _op.set_attr("TScriptPrinterName", "byte_counts")
-    tirx.register_intrin_lowering(_BYTE_COUNTS, target="llvm", f=_lower_byte_counts)
+register(_BYTE_COUNTS, 1, _lower_byte_counts)
 
 
 def byte_counts(words):

@@ -16,10 +16,9 @@ from collections.abc import Callable
 
 import numpy as np
 from tvm import te, tirx
-from tvm.ir import Op
-from tvm.ir import _ffi_api as ir_ffi
 
 from tvm_bnn.lower.layout import WORD, padded_channels, round_up
+from tvm_bnn.lower.operator import register
 from tvm_bnn.lower.reader import Reader
 
 #: Channels and filters of a tile of weights, and the most pixels of a tile of input.
@@ -48,14 +47,7 @@ def _lower_sign_byte(call):
     return tirx.Select(bit, one, minus_one)
 
 
-if _SIGN_BYTE not in Op.list_op_names():
-    ir_ffi.RegisterOp(_SIGN_BYTE, "tvm_bnn")
-    _op = Op.get(_SIGN_BYTE)
-    ir_ffi.OpSetNumInputs(_op, 2)
-    _op.set_attr("TCallEffectKind", 1)  # pure
-    _op.set_attr("TVectorizable", True)
-    _op.set_attr("TScriptPrinterName", "sign_byte")
-    tirx.register_intrin_lowering(_SIGN_BYTE, target="llvm", f=_lower_sign_byte)
+register(_SIGN_BYTE, 2, _lower_sign_byte)
 
 
 def sign_byte(word, lane):
