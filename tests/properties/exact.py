@@ -26,6 +26,7 @@ TARGETS = {
     "avx512": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq",
     "avx2": "llvm -mcpu=x86-64-v3",
     "generic": "llvm -mcpu=x86-64-v2",
+    "amx": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq,+amx-tile,+amx-int8",
 }
 
 
