@@ -4,7 +4,8 @@ A residual block adds to a map as large as its result. Written over it, the resu
 processor need not fetch from memory what it is about to overwrite: a third of the traffic of such a kernel.
 
 A kernel may do so where one stage alone reads the argument, each element of it at the place of its own result, and the
-output is made from that stage: an element is then read before it is written, whatever the order of loops.
+output is made from that stage, again place by place: an element is then read before it is written, whatever the order
+of loops. (A sum over what the stage makes would read other places: on a map of one pixel, what other filters wrote.)
 """
 
 import tvm
@@ -87,10 +88,10 @@ def _reads_its_own_place(block, read) -> bool:
 
 
 def _made_from(first, blocks) -> list:
-    """What a block writes, and all that is made from that."""
+    """What a block writes, and all that is made from that place by place."""
     made = [first.writes[0].source]
     for block in blocks:  # in order: none reads what a later one makes
-        if any(read.source.same_as(buffer) for read in block.reads for buffer in made):
+        if any(r.source.same_as(buffer) and _reads_its_own_place(block, r) for r in block.reads for buffer in made):
             made.append(block.writes[0].source)
     return made
 
