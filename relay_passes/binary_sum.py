@@ -34,6 +34,9 @@ Emit = Callable[..., relax.Expr]
 
 #: Sums must stay exact as float32.
 MOST_TERMS = 1 << 24
+#: Pixels of a row that the vectors of a product are cut into: what one thread takes at a time.
+MOST_COLUMNS = 64
+LEAST_COLUMNS = 8
 
 
 def terms(planes: Planes, weights: WeightPlanes) -> int:
@@ -126,52 +129,69 @@ def _count(
 
 
 def product_sum(emit: Emit, call: relax.Call, left: Planes, right: Planes) -> relax.Expr:
-    """A product [..., M, K] x [..., K, N] of activations with one middle and one step each, float32 [..., M, N]."""
+    """A product [..., M, K] x [..., K, N] of activations with one middle and one step each, float32 [..., M, N].
+
+    The operand of more vectors becomes the map of ``bnn.bmatmul``, in rows of up to MOST_COLUMNS pixels; the other one
+    becomes its filters.
+    """
     rows, length = shape_of(call.args[0])[-2:]
     columns = shape_of(call.args[1])[-1]
     batch = int(np.prod(shape_of(call)[:-2]))
+    turned = columns > rows
+    plane = _rows_of_pixels(max(rows, columns))
 
     def bound(expr: relax.Expr) -> relax.Expr:
         return emit(expr, span=call.span)
 
-    def row_bits(bits: relax.Expr) -> relax.Expr:
-        flat = bound(relax.op.reshape(bits, (batch, rows, length)))
-        return bound(relax.op.reshape(bound(relax.op.permute_dims(flat, (0, 2, 1))), (batch, length, 1, rows)))
+    def vectors(bits: relax.Expr, count: int, is_left: bool) -> relax.Expr:
+        """[batch, K, 1, count], or with two axes of pixels for the map."""
+        if is_left:
+            flat = bound(relax.op.reshape(bits, (batch, count, length)))
+            bits = bound(relax.op.permute_dims(flat, (0, 2, 1)))
+        return bound(relax.op.reshape(bits, (batch, length, *((1, count) if is_left == turned else plane))))
 
-    a_bits, b_bits = left.bits(), right.bits()
-    packed = (
-        [row_bits(bits) for bits in a_bits],
-        [bound(relax.op.reshape(bits, (batch, length, 1, columns))) for bits in b_bits],
-    )
+    operands = [
+        ([vectors(bits, count, planes is left) for bits in planes.bits()], planes)
+        for planes, count in ((left, rows), (right, columns))
+    ]
+    (maps, of_map), (others, of_filters) = reversed(operands) if turned else operands
     parts = []
-    for bits, count in zip(packed[0], left.weights, strict=True):
-        for other, weight in zip(packed[1], right.weights, strict=True):
+    for bits, count in zip(maps, of_map.weights, strict=True):
+        for other, weight in zip(others, of_filters.weights, strict=True):
             part = bound(ops.bmatmul(bits, other, call.span))
             if count * weight != 1:
                 part = bound(relax.op.multiply(part, relax.const(count * weight, "int32")))
             parts.append(part)
     integer = reduce(lambda a, b: bound(relax.op.add(a, b)), parts)
-    a_step, a_middle = left.step * float(left.flip.flat[0]), float(left.middle.flat[0])
-    b_step, b_middle = right.step * float(right.flip.flat[0]), float(right.middle.flat[0])
+    (a_step, a_middle), (b_step, b_middle) = (
+        (planes.step * float(planes.flip.flat[0]), float(planes.middle.flat[0])) for planes in (of_map, of_filters)
+    )
     one = (1, 1, 1, 1)
-    scaled = bound(ops.affine(integer, _full(a_step * b_step, one), _full(length * a_middle * b_middle, one)))
-    apart = bound(relax.op.reshape(scaled, (batch, columns, rows)))
-    result = relax.op.reshape(bound(relax.op.permute_dims(apart, (0, 2, 1))), shape_of(call))
-    for planes, bits, factor, axis in (
-        (left, a_bits, a_step * b_middle, -1),
-        (right, b_bits, b_step * a_middle, -2),
+    result = bound(ops.affine(integer, _full(a_step * b_step, one), _full(length * a_middle * b_middle, one)))
+    filters = min(rows, columns)
+    for packed, planes, factor, shape in (
+        (maps, of_map, a_step * b_middle, (batch, 1, *plane)),
+        (others, of_filters, b_step * a_middle, (batch, filters, 1, 1)),
     ):
         if factor:
-            for plane, count in zip(bits, planes.weights, strict=True):
-                result = relax.op.add(bound(result), _sum_of_signs(bound, plane, axis, length, factor * count))
-    return result
+            for bits, count in zip(packed, planes.weights, strict=True):
+                signs = _sum_of_signs(bound, bits, length, factor * count)
+                result = bound(relax.op.add(result, bound(relax.op.reshape(signs, shape))))
+    apart = bound(relax.op.reshape(result, (batch, filters, max(rows, columns))))
+    return relax.op.reshape(apart if turned else bound(relax.op.permute_dims(apart, (0, 2, 1))), shape_of(call))
 
 
-def _sum_of_signs(bound: Callable, bits: relax.Expr, axis: int, length: int, factor: float) -> relax.Expr:
-    """factor * sum of the signs along an axis, which stays with extent 1."""
-    ones = bound(relax.op.sum(bound(relax.op.astype(bits, "float32")), axis, keepdims=True))
-    shape = (1,) * len(shape_of(ones))
-    return bound(ops.affine(ones, _full(2 * factor, shape), _full(-length * factor, shape)))
+def _rows_of_pixels(count: int) -> tuple[int, int]:
+    """Vectors as rows of a map: as long as may be, up to MOST_COLUMNS, one row where that leaves rows too short."""
+    width = max(w for w in range(1, MOST_COLUMNS + 1) if count % w == 0)
+    return (count // width, width) if width >= LEAST_COLUMNS else (1, count)
+
+
+def _sum_of_signs(bound: Callable, bits: relax.Expr, length: int, factor: float) -> relax.Expr:
+    """factor * sum of the signs along axis 1, which stays with extent 1."""
+    ones = bound(relax.op.sum(bound(relax.op.astype(bits, "float32")), 1, keepdims=True))
+    one = (1, 1, 1, 1)
+    return bound(ops.affine(ones, _full(2 * factor, one), _full(-length * factor, one)))
 
 
 def _full(value: float, shape: tuple[int, ...]) -> relax.Expr:

@@ -9,8 +9,8 @@ Where members add results of two binary convolutions, the later region takes in 
 is ever stored, as long as nothing before the later region reads the earlier one.
 
 A region that only one other reads may be its *source*, made in its kernel a few rows at a time: a float convolution (a
-stem) whose large map only a max-pooling reads; a binary convolution whose bits a 1x1 convolution reads, where the
-target has a kernel for that.
+stem) whose large map only a max-pooling reads; a binary convolution whose bits a 1x1 convolution reads, or scores of an
+attention whose bits the product with the values reads, where the target has a kernel for that.
 
 *Views* (reshape, slice, concat, nearest resize, ...) belong to no region: whoever reads a view computes where its
 elements lie. A value is an output of its region when another region, or the caller, reads it, directly or through
@@ -115,14 +115,12 @@ class Kernels:
     """What a target's kernels can do, asked of an anchor's call.
 
     take_members : whether elementwise operators may join its region.
-    lead, follow : whether a binary convolution can be made row by row for a 1x1 convolution behind it; whether it can
-    be that 1x1 convolution.
+    pairs : whether a second binary sum, which reads bits of a first one, can share its kernel row by row.
     sum_rows : whether its region can add up the rows of its maps.
     """
 
     take_members: Callable[[relax.Call], bool] = lambda call: True
-    lead: Callable[[relax.Call], bool] = lambda call: False
-    follow: Callable[[relax.Call], bool] = lambda call: False
+    pairs: Callable[[relax.Call, relax.Call], bool] = lambda first, second: False
     sum_rows: Callable[[relax.Call], bool] = lambda call: False
 
 
@@ -249,7 +247,7 @@ class _Partitioner:
         return self._joint_of_sum(earlier, region, reading) is not None
 
     def _take_sources(self) -> None:
-        """Let a max-pooling, or a 1x1 convolution, take in the convolution that it alone reads."""
+        """Let a max-pooling, a 1x1 convolution or a product take in the sum that it alone reads."""
         reading = self._reading()
         for region in list(self.regions):
             source = self._poolable(region, reading) or self._followed(region, reading)
@@ -281,16 +279,18 @@ class _Partitioner:
         return source if str(data.ty.dtype) == "float32" else None
 
     def _followed(self, region: Region, reading) -> Region | None:
-        """The binary convolutions whose bits a 1x1 convolution reads, if no other region reads anything of theirs."""
+        """The binary sums whose bits a region's own sum reads, if no other region reads anything of theirs."""
         if region.anchor is None or region.branches or self._home(region) is not region:
             return None
         call = self.definition[region.anchor]
-        if op_name(call) != "bnn.bconv2d" or not self.kernels.follow(call) or not self._is_plain_sum(region.anchor):
+        if not self._counts_bits(region.anchor):
             return None
         source = self.region_of.get(call.args[0]) if isinstance(call.args[0], relax.Var) else None
         if source is None or source is region or source.source is not None or source.anchor is None:
             return None
-        if not all(self._is_plain_sum(a) and self.kernels.lead(self.definition[a]) for a in source.anchors):
+        if any(o in source.values for o in operands(call) if o != call.args[0]):
+            return None
+        if not all(self._counts_bits(a) and self.kernels.pairs(self.definition[a], call) for a in source.anchors):
             return None
         for var in source.values:
             for reader, through_view in reading[var]:
@@ -359,6 +359,9 @@ class _Partitioner:
     def _is_plain_sum(self, anchor: relax.Var) -> bool:
         call = self.definition[anchor]
         return op_name(call) == "bnn.bconv2d" and int(call.attrs["groups"]) == 1
+
+    def _counts_bits(self, anchor: relax.Var) -> bool:
+        return op_name(self.definition[anchor]) == "bnn.bmatmul" or self._is_plain_sum(anchor)
 
     def _merge(self, earlier: Region, region: Region, joint: relax.Var | None) -> None:
         region.joint = joint

@@ -7,7 +7,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 
 from tvm_bnn.lower.in_place import share_memory
-from tvm_bnn.schedules import conv, conv_pool, elementwise, matrix_conv, reduce, resize
+from tvm_bnn.schedules import conv, conv_pool, elementwise, matrix_conv, product_pair, reduce, resize
 from tvm_bnn.schedules.tiles import load_configurations
 
 RULE_ATTR = "tvm_bnn.rule"
@@ -23,6 +23,7 @@ RULES: dict[str, Callable[..., str]] = {
     "conv_pool": conv_pool.apply,
     "matrix_conv": matrix_conv.apply,
     "matrix_conv_pair": matrix_conv.apply_pair,
+    "product_pair": product_pair.apply,
     "elementwise": elementwise.apply,
     "reduce": reduce.apply,
     "plane_sum": reduce.apply,

@@ -228,7 +228,7 @@ def test_declines_to_pool_where_the_map_is_made(build, emit, function, shape):
     check_order(parts)
 
 
-PAIRS = Kernels(lead=lambda call: True, follow=lambda call: True)
+PAIRS = Kernels(pairs=lambda first, second: True)
 
 
 def followed(x, emit, kept=lambda first, second, emit: [emit(add(first, second))]):

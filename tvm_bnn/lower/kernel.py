@@ -4,7 +4,8 @@
 stage      holds
 =========  ==================================================================================
 (anchor)   ``pad``, ``acc`` and the like, see ``anchors``
-``map_i``  what is read of another convolution, where that is made in the same kernel; its own stages end in _0
+``map_i``  what is read of another convolution, where that is made in the same kernel; its own stages end in _0, and
+           those of its bits, where they are read as words, in _row
 ``joint``  of several convolutions that one epilogue adds up: the value through which all outputs read them
 ``sums_i`` an output that adds up the rows of a map
 ``out_i``  an output that other kernels read as numbers, or bits that come as whole words
@@ -46,6 +47,10 @@ class Kernel:
     name: str
 
 
+#: Operator of a source -> family of schedules of its kernel.
+_PAIRS = {"conv2d": "conv_pool", "bconv2d": "matrix_conv_pair", "bmatmul": "product_pair"}
+
+
 def mask_lanes(target) -> int:
     """How many lanes one compare mask holds: 16 with 512-bit vectors, else 8."""
     return 16 if target.lanes32 >= 16 else 8
@@ -71,7 +76,7 @@ class KernelBuilder:
             self._add_branches(reader, region)
         if region.source is not None:
             first = op_name(self.partition.definition[region.source.anchor]).split(".")[-1]
-            family, name = {"conv2d": "conv_pool", "bconv2d": "matrix_conv_pair"}[first], f"{first}_{name}"
+            family, name = _PAIRS[first], f"{first}_{name}"
         outputs = [(var, self.layout_of[var]) for var in region.outputs]
         return self._assemble(reader, outputs, family, name)
 
@@ -96,11 +101,15 @@ class KernelBuilder:
             self._add_map(reader, region.joint, stored_shape(region.shape, Layout.MAP), "joint")
 
     def _add_source(self, reader: Reader, region: Region, source: Region) -> None:
-        """Build what a region reads row by row: stages of its convolutions, ending in _0, and its maps, ``map_i``."""
+        """Build what a region reads row by row: stages of its sums, ending in _0, and its maps, ``map_i``."""
         reader.suffix = "_0"
-        self._anchor(reader, source.anchor)
+        family = self._anchor(reader, source.anchor).family
         self._add_branches(reader, source)
         reader.suffix = ""
+        bits = self.partition.definition[region.anchor].args[0]
+        if family == "conv" and dtype_of(bits) == "bool":  # sums of words read words
+            row = self._bits(reader, bits, "row")
+            reader.word_stages[bits] = lambda pixel, position: row(*pixel, position)
         readers = [self.partition.definition[var] for var in (region.anchor, *region.members)]
         read = {operand for call in readers for operand in operands(call)}
         shape = stored_shape(source.shape, Layout.MAP)
@@ -155,7 +164,7 @@ class KernelBuilder:
 
         return reader.compute(stored_shape(shape_of(var), Layout.MAP), total, f"sums_{number}")
 
-    def _bits(self, reader: Reader, var: relax.Var, number: int) -> te.Tensor:
+    def _bits(self, reader: Reader, var: relax.Var, number: int | str) -> te.Tensor:
         shape = shape_of(var)
         if has_words(reader, var):
             return reader.compute(
@@ -204,7 +213,7 @@ class KernelBuilder:
         plain = all(self.layout_of.get(var) is Layout.PLAIN for var in read)
         return whole and plain and region.shape[3] >= self.target.lanes32
 
-    def _bits_of_planes(self, reader: Reader, var: relax.Var, number: int) -> te.Tensor:
+    def _bits_of_planes(self, reader: Reader, var: relax.Var, number: int | str) -> te.Tensor:
         """Bits of a map whose channels lie apart: vectors of pixels gain one bit after the other."""
         batch, channels, height, width = shape_of(var)
         *pixel, count = stored_shape(shape_of(var), Layout.BITS)

@@ -17,7 +17,7 @@ from tvm_bnn.lower.anchors.convolution import is_pointwise, multiplied
 from tvm_bnn.lower.argmax_resize import argmax_of_resize
 from tvm_bnn.lower.in_place import write_in_place
 from tvm_bnn.lower.kernel import Kernel, KernelBuilder
-from tvm_bnn.lower.layout import Layout, choose_layout, stored_dtype, stored_shape
+from tvm_bnn.lower.layout import WORD, Layout, choose_layout, padded_channels, stored_dtype, stored_shape
 from tvm_bnn.lower.matrix import TILE_CHANNELS
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import has_words
@@ -44,12 +44,14 @@ def _kernels(target) -> Kernels:
     def matrix(call: relax.Call) -> bool:
         return op_name(call) == "bnn.bconv2d" and multiplied(call, target)
 
-    return Kernels(
-        take_members=lambda call: builder_of(call) is not None,
-        lead=lambda call: matrix(call) and shape_of(call)[1] % TILE_CHANNELS == 0,
-        follow=lambda call: matrix(call) and is_pointwise(call),
-        sum_rows=matrix,
-    )
+    def pairs(first: relax.Call, second: relax.Call) -> bool:
+        if op_name(second) == "bnn.bmatmul":
+            whole_words = min(padded_channels(shape_of(call)[1]) for call in (first, second)) >= WORD
+            return op_name(first) == "bnn.bmatmul" and whole_words
+        whole_tiles = matrix(first) and shape_of(first)[1] % TILE_CHANNELS == 0
+        return whole_tiles and matrix(second) and is_pointwise(second)
+
+    return Kernels(take_members=lambda call: builder_of(call) is not None, pairs=pairs, sum_rows=matrix)
 
 
 class _Lowering:

@@ -3,8 +3,8 @@
 ``bnn.bconv2d``      bool[N,C,H,W], bool[O,C/g,KH,KW] -> int32[N,O,H',W']
                      sum over the taps of s(x) * s(w) with s(True) = +1, s(False) = -1; a padded tap
                      contributes pad_value * s(w). This is the algebra of xor-popcount: K - 2*popc(x ^ w).
-``bnn.bmatmul``      bool[B,K,1,M], bool[B,K,1,N] -> int32[B,N,1,M]
-                     sum over k of s(x[b,k,m]) * s(y[b,k,n]): both operands are activations.
+``bnn.bmatmul``      bool[B,K,H,W], bool[B,K,1,N] -> int32[B,N,H,W]
+                     sum over k of s(x[b,k,h,w]) * s(y[b,k,0,n]): a 1x1 convolution whose weights are activations.
 ``bnn.interval``     int32[...], int32 lowest, uint32 span -> bool[...]
                      lowest <= x <= lowest + span in arithmetic modulo 2**32, so that one comparison is a
                      threshold, an interval, or (where it wraps around) the complement of one.
@@ -41,12 +41,12 @@ def _bconv2d_type(call: relax.Call, _context) -> relax.TensorType:
 
 def _bmatmul_type(call: relax.Call, _context) -> relax.TensorType:
     left, right = (argument.ty for argument in call.args)
-    (batch, length, one, rows), other = _static(left.shape), _static(right.shape)
+    (batch, length, *plane), other = _static(left.shape), _static(right.shape)
     if left.dtype != "bool" or right.dtype != "bool":
         raise TypeError(f"bmatmul takes bool tensors, got {left.dtype} and {right.dtype}")
-    if other[:3] != [batch, length, one] or one != 1:
+    if other[:3] != [batch, length, 1] or len(plane) != 2:
         raise ValueError(f"bmatmul: operands {_static(left.shape)} and {other}")
-    return relax.TensorType((batch, other[3], 1, rows), "int32")
+    return relax.TensorType((batch, other[3], *plane), "int32")
 
 
 def _interval_type(call: relax.Call, _context) -> relax.TensorType:

@@ -39,9 +39,10 @@ def bconv2d(call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
 
 def bmatmul(_call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
     """bnn.bmatmul: int32 sums of s(x) * s(y) over axis 1 of both; exact in float32 like a convolution's."""
-    left, right = (np.where(bits[:, :, 0], np.float32(1), np.float32(-1)) for bits in args)
+    left, right = (np.where(bits.reshape(*bits.shape[:2], -1), np.float32(1), np.float32(-1)) for bits in args)
     assert left.shape[1] < 2**24
-    return (right.transpose(0, 2, 1) @ left).astype(np.int32)[:, :, None]
+    sums = (right.transpose(0, 2, 1) @ left).astype(np.int32)
+    return sums.reshape(*sums.shape[:2], *args[0].shape[2:])
 
 
 def interval(_call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:

@@ -61,7 +61,7 @@ def _kernels(**less: Any) -> tuple[Any, str, Any]:
     return lowering, "_kernels", lambda target: dataclasses.replace(able(target), **less)
 
 
-def _no(_call: Any) -> bool:
+def _no(*_calls: Any) -> bool:
     return False
 
 
@@ -69,7 +69,7 @@ SWITCHES: tuple[Switch, ...] = (
     Switch("matrix unit", target=lambda target: dataclasses.replace(target, matrix="")),
     Switch("epilogues", _kernels(take_members=_no)),
     Switch("shared kernels of sums", (partition, "MOST_SUMMANDS", 1)),
-    Switch("rows for 1x1 convolutions", _kernels(follow=_no)),
+    Switch("rows for 1x1 convolutions", _kernels(pairs=_no)),
     Switch("sums of rows", _kernels(sum_rows=_no)),
     Switch("pooling where the map is made", (partition, "LARGE_MAP", float("inf"))),
     Switch("head that computes its rows", (partition, "MOST_READERS", 0)),

@@ -36,7 +36,7 @@ def bmatmul(reader: Reader, call: relax.Call, target) -> Anchor:
     Stage ``filters`` has the words of the other operand with its columns last, as vectors read them.
     """
     left, right = call.args
-    batch, length, _, rows = shape_of(left)
+    batch, length, *plane = shape_of(left)
     columns = shape_of(right)[3]
     lanes = min(target.lanes32, padded_channels(columns))
 
@@ -47,7 +47,7 @@ def bmatmul(reader: Reader, call: relax.Call, target) -> Anchor:
     filters = reader.compute((batch, blocks, words(length), lanes), column_words, "filters")
     acc = bit_sums(
         reader,
-        (batch, columns, 1, rows),
+        (batch, columns, *plane),
         (1, 1, words(length)),
         lambda n, y, x, ky, kx, group, k: word(reader, left, (n, y, x), k),
         lambda n, o, ky, kx, k: filters(n, o // lanes, k, o % lanes),

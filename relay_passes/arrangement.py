@@ -1,0 +1,114 @@
+"""Rearrangements that lose nothing: any chain of reshapes and permutations as one reshape, permutation, reshape.
+
+A tensor's axes are cut into *atoms*, the coarsest factors of which every step of the chain moves whole ones only. The
+chain is then a permutation of atoms. Where a step would cut at places that no factors agree on (3x4 seen as 2x6), it
+has no such form.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+from tvm import relax
+
+from tvm_bnn.relay_passes.rewriter import op_name
+
+_RESHAPES = frozenset({"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"})
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How the elements of ``source`` come to lie in ``shape``.
+
+    atoms : extents of the atoms, in the order of the source; none is 1. order : their order in the result.
+    """
+
+    source: tuple[int, ...]
+    atoms: tuple[int, ...]
+    order: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def identity(cls, shape: tuple[int, ...]) -> "Arrangement":
+        """Nothing moves."""
+        atoms = tuple(extent for extent in shape if extent != 1)
+        return cls(shape, atoms, tuple(range(len(atoms))), shape)
+
+    @property
+    def moves(self) -> bool:
+        """Whether some element lies at another place of memory."""
+        return list(self.order) != sorted(self.order)
+
+    def then(self, call: relax.Expr, shape: tuple[int, ...]) -> "Arrangement | None":
+        """This, and a reshape or permutation of its result to a shape; None where the two share no atoms."""
+        if op_name(call) in _RESHAPES:
+            return self.reshaped(shape)
+        rank = len(self.shape)
+        axes = call.attrs.axes
+        return self.permuted([int(a) % rank for a in axes] if axes is not None else list(reversed(range(rank))))
+
+    def permuted(self, axes: Sequence[int]) -> "Arrangement":
+        """This, and a permutation of the axes of its result."""
+        cut = self._cut(self.shape)
+        assert cut is not None
+        sizes, groups = cut
+        order = [atom for axis in axes for atom in groups[axis]]
+        return self._simplified(sizes, order, tuple(self.shape[axis] for axis in axes))
+
+    def reshaped(self, shape: tuple[int, ...]) -> "Arrangement | None":
+        """This, and a reshape of its result; None where it cuts an atom at no factor."""
+        cut = self._cut(shape)
+        if cut is None:
+            return None
+        sizes, groups = cut
+        return self._simplified(sizes, [atom for group in groups for atom in group], shape)
+
+    def inverse(self) -> "Arrangement":
+        """What takes it back."""
+        places = sorted(range(len(self.order)), key=lambda place: self.order[place])
+        return Arrangement(self.shape, tuple(self.atoms[atom] for atom in self.order), tuple(places), self.source)
+
+    def applied(self, expr: relax.Expr, emit: Callable[[relax.Expr], relax.Expr]) -> relax.Expr:
+        """The rearranged expression, its last call unbound; expr itself where nothing changes."""
+        if not self.moves:
+            return expr if self.source == self.shape else relax.op.reshape(expr, self.shape)
+        if self.atoms != self.source:
+            expr = emit(relax.op.reshape(expr, self.atoms))
+        permuted = relax.op.permute_dims(expr, self.order)
+        if tuple(self.atoms[atom] for atom in self.order) == self.shape:
+            return permuted
+        return relax.op.reshape(emit(permuted), self.shape)
+
+    def _cut(self, shape: tuple[int, ...]) -> tuple[list[int], list[list[int]]] | None:
+        """Extents of finer atoms, and which of them make each axis of a shape; None where there are no such."""
+        sizes, waiting, groups = list(self.atoms), list(reversed(self.order)), []
+        for extent in shape:
+            group: list[int] = []
+            left = extent
+            while left > 1:
+                atom = waiting.pop()
+                if sizes[atom] > left and sizes[atom] % left == 0:  # its outer factor is of this axis, the inner waits
+                    sizes[atom : atom + 1] = [left, sizes[atom] // left]
+                    for atoms in (group, waiting, *groups):
+                        atoms[:] = [a + (a > atom) for a in atoms]
+                    waiting.append(atom + 1)
+                elif left % sizes[atom]:
+                    return None
+                left //= sizes[atom]
+                group.append(atom)
+            groups.append(group)
+        return sizes, groups
+
+    def _simplified(self, atoms: list[int], order: list[int], shape: tuple[int, ...]) -> "Arrangement":
+        """Atoms that stay neighbours become one."""
+        joined = {b for a, b in pairwise(order) if b == a + 1}
+        first = [atom for atom in range(len(atoms)) if atom not in joined]
+        sizes = tuple(prod(atoms[begin:end]) for begin, end in pairwise([*first, len(atoms)]))
+        number = {atom: position for position, atom in enumerate(first)}
+        return Arrangement(self.source, sizes, tuple(number[a] for a in order if a not in joined), shape)
+
+
+def is_arrangement(expr: relax.Expr) -> bool:
+    """Whether an operator moves elements, loses none and makes none."""
+    return op_name(expr) in _RESHAPES or op_name(expr) == "relax.permute_dims"

@@ -1,0 +1,82 @@
+"""Two products of activations, the second of the first one's bits: an attention's scores, and the sum of its values.
+
+    put the filters of both in order                                         filters_0, filters
+    parallel (image, row of queries):
+        for each tile of keys x queries:
+            accumulators, tests, masks and words of bits                     acc_0, cond_row, mask_row, bits_row
+        for each tile of queries x values:
+            accumulators over all keys, epilogue                             acc, values
+
+The bits of a row of queries stay in a cache, so no memory grows with queries times keys.
+"""
+
+from dataclasses import dataclass
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV
+
+from tvm_bnn.lower.layout import WORD
+from tvm_bnn.schedules.conv import ConvTile, _accumulate, _fill_tile, choose_tile, sums_of_tile
+from tvm_bnn.schedules.elementwise import parallel_rows
+from tvm_bnn.schedules.mask import gather_mask
+from tvm_bnn.schedules.stages import Stages, extent, inner_loops, vectorize_channels
+
+
+@dataclass(frozen=True)
+class PairTile:
+    """Decisions of the template: the register tiles of the first and of the second product."""
+
+    first: ConvTile
+    second: ConvTile
+
+
+def apply(sch: Schedule, target, tile: PairTile | None = None) -> str:
+    """Schedule a kernel of the "product_pair" family in place; returns the name of the rule.
+
+    tile : decisions, by default those of ``conv.choose_tile``.
+    """
+    stages = Stages.of(sch)
+    second = Stages(tuple(name for name in stages.names if not name.endswith(("_0", "_row"))))
+    if tile is None:
+        tile = PairTile(_tile(sch, "acc_0", target, True), _tile(sch, "acc", target, second.packs))
+    n, y, x, o, *taps = sch.get_loops(sch.get_sblock("acc"))
+    xo, xi = sch.split(x, [None, tile.second.pixels])
+    oo, om, ov = sch.split(o, [None, tile.second.vectors, min(target.lanes32, extent(sch, o))])
+    sums = _accumulate(sch, sch.get_sblock("acc"), taps, [n, y, oo, xo], [xi, om, ov])
+    sums += _fill_tile(sch, second, xo, [xi, om, ov], tile.second)
+    rows = sch.fuse(n, y)
+    sch.parallel(rows)
+    sums += _pack_row(sch, rows, tile.first, target)
+    for name in stages.starting("filters"):
+        parallel_rows(sch, sch.get_loops(sch.get_sblock(name)))
+    for block, first_tap in sums:
+        sch.set_scope(block, 0, "local")
+        sch.decompose_reduction(block, first_tap)
+    first, last = (f"{part.pixels}x{part.vectors}" for part in (tile.first, tile.second))
+    return f"bmatmul-pair-{target.isa}-{first}-{last}"
+
+
+def _tile(sch: Schedule, acc: str, target, packs: bool) -> ConvTile:
+    _, _, x, o, *_ = sch.get_loops(sch.get_sblock(acc))
+    return choose_tile(extent(sch, x), extent(sch, o), target, packs, True)
+
+
+def _pack_row(sch: Schedule, rows: LoopRV, tile: ConvTile, target) -> list:
+    """Make the bits that a row reads, tile by tile; returns the sums to be started at 0."""
+    bits, mask, cond, acc = (sch.get_sblock(name) for name in ("bits_row", "mask_row", "cond_row", "acc_0"))
+    lanes = min(target.lanes32, extent(sch, sch.get_loops(acc)[3]))
+    sch.compute_at(bits, rows, preserve_unit_loops=True)
+    x, words = inner_loops(sch, bits, rows)[-2:]
+    xo, xi = sch.split(x, [None, tile.pixels])
+    wo, wi = sch.split(words, [None, tile.vectors * lanes // WORD])
+    sch.reorder(wo, xo, xi, wi)
+    for block in (mask, cond):
+        sch.compute_at(block, xo, preserve_unit_loops=True)
+        sch.set_scope(block, 0, "local")
+    sums = sums_of_tile(sch, acc, xo, tile, lanes)
+    *pixels, channels = inner_loops(sch, cond, xo)
+    *masks, lane = inner_loops(sch, mask, xo)
+    for loop in (xi, wi, *pixels, *vectorize_channels(sch, channels, lanes)[:-1], *masks):
+        sch.unroll(loop)
+    gather_mask(sch, mask, lane, extent(sch, lane))
+    return sums
