@@ -8,6 +8,7 @@ import resource
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -39,13 +40,18 @@ def written(tmp_path):
 
 def sealed(payload: bytes, version: int = artifact.FORMAT_VERSION) -> bytes:
     """A file with a right header around any payload."""
-    return artifact._HEADER.pack(artifact.MAGIC, version, len(payload), artifact._digest(version, payload)) + payload
+    digest = artifact._digest(version, len(payload), io.BytesIO(payload))
+    return artifact._HEADER.pack(artifact.MAGIC, version, len(payload), digest) + payload
+
+
+def read(path) -> tuple[artifact.Manifest, bytes, dict[str, bytes]]:
+    """Manifest, library and further members of an artifact."""
+    with artifact.opened(path) as content:
+        return content.manifest, content.library.read(), content.extra
 
 
 def test_what_is_written_is_read(written):
-    manifest, library, extra = artifact.read_all(written)
-    assert (manifest, library, extra) == (MANIFEST, b"\x7fELF library", {"notes.txt": b"hello"})
-    assert artifact.read(written) == (MANIFEST, b"\x7fELF library")
+    assert read(written) == (MANIFEST, b"\x7fELF library", {"notes.txt": b"hello"})
 
 
 def test_manifest_has_versions_and_time():
@@ -73,7 +79,7 @@ def test_any_damaged_byte_is_noticed(written):
         damaged[place] ^= 0x40
         written.write_bytes(damaged)
         with pytest.raises(ArtifactError, match=r"is damaged: its checksum|is no compiled network|is cut short"):
-            artifact.read(written)
+            read(written)
 
 
 def test_any_truncation_is_noticed(written):
@@ -81,25 +87,25 @@ def test_any_truncation_is_noticed(written):
     for size in range(0, len(whole), 7):
         written.write_bytes(whole[:size])
         with pytest.raises(ArtifactError, match="is cut short: "):
-            artifact.read(written)
+            read(written)
 
 
 def test_appended_bytes_are_noticed(written):
     written.write_bytes(written.read_bytes() + b"\n")
     with pytest.raises(ArtifactError, match="is damaged"):
-        artifact.read(written)
+        read(written)
 
 
 def test_foreign_file_is_named(tmp_path):
     (tmp_path / "model.bnn").write_bytes(b"PK\x03\x04 a zip of something else")
     with pytest.raises(ArtifactError, match=r"is no compiled network: it starts with b'PK.*expected is a \.bnn file"):
-        artifact.read(tmp_path / "model.bnn")
+        read(tmp_path / "model.bnn")
 
 
 def test_newer_format_says_update(tmp_path):
     (tmp_path / "model.bnn").write_bytes(sealed(b"whatever comes", version=7))
     with pytest.raises(ArtifactError, match="has format 7, and this tvm_bnn reads formats up to 1; update"):
-        artifact.read(tmp_path / "model.bnn")
+        read(tmp_path / "model.bnn")
 
 
 def test_damaged_version_is_damage_and_no_newer_format(written):
@@ -107,14 +113,14 @@ def test_damaged_version_is_damage_and_no_newer_format(written):
     content[8:12] = struct.pack("<I", 7)
     written.write_bytes(content)
     with pytest.raises(ArtifactError, match="is damaged"):
-        artifact.read(written)
+        read(written)
 
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(ArtifactError, match=r"cannot read the artifact .*No such file"):
-        artifact.read(tmp_path / "none.bnn")
+        read(tmp_path / "none.bnn")
     with pytest.raises(ArtifactError, match=r"cannot read the artifact .*Is a directory"):
-        artifact.read(tmp_path)
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -134,13 +140,13 @@ def test_missing_file_and_folder(tmp_path):
 def test_whole_file_with_wrong_content(tmp_path, members, message):
     (tmp_path / "model.bnn").write_bytes(sealed(artifact._pack(members)))
     with pytest.raises(ArtifactError, match=message):
-        artifact.read(tmp_path / "model.bnn")
+        read(tmp_path / "model.bnn")
 
 
 def test_sealed_payload_that_is_no_zip(tmp_path):
     (tmp_path / "model.bnn").write_bytes(sealed(b"no zip"))
     with pytest.raises(ArtifactError, match=r"payload of .* cannot be read"):
-        artifact.read(tmp_path / "model.bnn")
+        read(tmp_path / "model.bnn")
 
 
 def test_unwritable_paths(tmp_path):
@@ -169,7 +175,7 @@ def test_bytes_that_are_signs_take_little_more_than_a_bit(tmp_path):
     signs = np.random.default_rng(0).choice([-1, 1], 1 << 20).astype(np.int8).tobytes()
     artifact.write(tmp_path / "model.bnn", signs, MANIFEST)
     assert (tmp_path / "model.bnn").stat().st_size < 1.3 * len(signs) / 8
-    assert artifact.read(tmp_path / "model.bnn")[1] == signs
+    assert read(tmp_path / "model.bnn")[1] == signs
 
 
 def test_interruption_leaves_nothing(tmp_path, monkeypatch):
@@ -296,6 +302,28 @@ def test_saved_and_loaded(network, x, y, tmp_path):
     assert torch.equal(loaded(x, y)[0], 2 * x)
     assert (loaded.manifest, loaded.extra) == (network.manifest, {"notes.txt": b"kept"})
     assert loaded.explain() == MANIFEST["layers"]
+
+
+def test_loading_makes_no_copy_of_the_library_in_memory(network, tmp_path):
+    # ELF does not mind what follows
+    runtime.Artifact(network.library + bytes(16 << 20), network.manifest).save(tmp_path / "large.bnn")
+    tracemalloc.start()
+    try:
+        loaded = runtime.load(tmp_path / "large.bnn")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 << 20
+    assert loaded.library == network.library + bytes(16 << 20)
+
+
+def test_a_loaded_network_is_saved_when_its_file_is_gone(network, x, y, tmp_path):
+    network.save(tmp_path / "double.bnn")
+    before = (tmp_path / "double.bnn").read_bytes()
+    loaded = runtime.load(tmp_path / "double.bnn")
+    (tmp_path / "double.bnn").unlink()
+    loaded.save(tmp_path / "again.bnn")
+    assert (tmp_path / "again.bnn").read_bytes() == before
 
 
 def test_loading_leaves_no_temporary_file(network, x, y, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NotRequired, TypedDict
+from typing import IO, Any, BinaryIO, NamedTuple, NotRequired, TypedDict
 
 from tvm_bnn.errors import ArtifactError, OutputError
 
@@ -157,7 +157,9 @@ def write(
     Raises OutputError when the file cannot be written (folder missing or read-only, disk full, ...).
     """
     payload = _pack({MANIFEST_NAME: json.dumps(manifest, indent=1).encode(), LIBRARY_NAME: library, **(extra or {})})
-    header = _HEADER.pack(MAGIC, FORMAT_VERSION, len(payload), _digest(FORMAT_VERSION, payload))
+    header = _HEADER.pack(
+        MAGIC, FORMAT_VERSION, len(payload), _digest(FORMAT_VERSION, len(payload), io.BytesIO(payload))
+    )
     with whole_file(path) as file:
         file.write(header)
         file.write(payload)
@@ -187,64 +189,82 @@ def whole_file(path: PathLike) -> Iterator[BinaryIO]:
         ) from error
 
 
-def read(path: PathLike) -> tuple[Manifest, bytes]:
-    """Manifest and library of an artifact; see `read_all`."""
-    manifest, library, _ = read_all(path)
-    return manifest, library
+class Content(NamedTuple):
+    """What an artifact holds.
+
+    library: the shared library, to be read once and while the file is open. extra: further members by name.
+    """
+
+    manifest: Manifest
+    library: IO[bytes]
+    extra: dict[str, bytes]
 
 
-def read_all(path: PathLike) -> tuple[Manifest, bytes, dict[str, bytes]]:
-    """Manifest, library and further members of an artifact, all checked against its checksum.
+@contextlib.contextmanager
+def opened(path: PathLike) -> Iterator[Content]:
+    """The content of an artifact, all checked against its checksum; the library is not read into memory.
 
     Raises ArtifactError for a file that is missing, foreign, cut short, damaged or of a newer format.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"cannot read the artifact {path}: {error.strerror or error}") from error
-    members = _unpack(path, _checked_payload(path, content))
-    try:
-        manifest = _check_manifest(path, json.loads(members.pop(MANIFEST_NAME)))
-        library = members.pop(LIBRARY_NAME)
-    except KeyError as error:
-        raise ArtifactError(f"the artifact {path} holds no {error.args[0]}; compile the model again") from None
-    except ValueError as error:
-        raise ArtifactError(f"the manifest of {path} is no JSON ({error}); compile the model again") from None
-    return manifest, library, members
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
+            _check_whole(path, file)
+        except OSError as error:
+            raise ArtifactError(f"cannot read the artifact {path}: {error.strerror or error}") from error
+        yield _content(path, file, stack)
 
 
-def _digest(version: int, payload: bytes) -> bytes:
-    return hashlib.sha256(struct.pack("<IQ", version, len(payload)) + payload).digest()
+def _digest(version: int, size: int, payload: io.BufferedReader | io.BytesIO) -> bytes:
+    return hashlib.file_digest(payload, lambda: hashlib.sha256(struct.pack("<IQ", version, size))).digest()
 
 
-def _checked_payload(path: Path, content: bytes) -> bytes:
-    if content[: len(MAGIC)] != MAGIC:
-        short = MAGIC.startswith(content)
+def _check_whole(path: Path, file: io.BufferedReader) -> None:
+    content_size = os.fstat(file.fileno()).st_size
+    head = file.read(_HEADER.size)
+    if head[: len(MAGIC)] != MAGIC:
+        short = MAGIC.startswith(head)
         raise ArtifactError(
-            f"{path} is cut short: it has only {len(content)} bytes; copy it again"
+            f"{path} is cut short: it has only {content_size} bytes; copy it again"
             if short
-            else f"{path} is no compiled network: it starts with {content[:8]!r}; "
+            else f"{path} is no compiled network: it starts with {head[:8]!r}; "
             f"expected is a {SUFFIX} file written by tvm_bnn.compile"
         )
-    if len(content) < _HEADER.size:
-        raise ArtifactError(f"{path} is cut short: it has only {len(content)} bytes; copy it again")
-    _, version, size, digest = _HEADER.unpack_from(content)
-    payload = content[_HEADER.size :]
-    whole = _digest(version, payload) == digest and size == len(payload)
+    if len(head) < _HEADER.size:
+        raise ArtifactError(f"{path} is cut short: it has only {content_size} bytes; copy it again")
+    _, version, size, digest = _HEADER.unpack(head)
+    found = content_size - _HEADER.size
+    whole = size == found and _digest(version, size, file) == digest
     if whole and version > FORMAT_VERSION:
         raise ArtifactError(
             f"{path} has format {version}, and this tvm_bnn reads formats up to {FORMAT_VERSION}; update tvm_bnn"
         )
-    if not whole and len(payload) < size:
+    if not whole and found < size:
         raise ArtifactError(
-            f"{path} is cut short: {len(content)} of {_HEADER.size + size} bytes are there; copy it again"
+            f"{path} is cut short: {content_size} of {_HEADER.size + size} bytes are there; copy it again"
         )
     if not whole:
         raise ArtifactError(
             f"{path} is damaged: its checksum does not match; copy it again, or compile the model again"
         )
-    return payload
+
+
+def _content(path: Path, file: IO[bytes], stack: contextlib.ExitStack) -> Content:
+    """The members of the zip behind the header; the stack closes what has to be open for them."""
+    try:
+        archive = stack.enter_context(zipfile.ZipFile(file))
+        names = archive.namelist()
+        for name in (MANIFEST_NAME, LIBRARY_NAME):
+            if name not in names:
+                raise ArtifactError(f"the artifact {path} holds no {name}; compile the model again")
+        extra = {name: archive.read(name) for name in names if name != LIBRARY_NAME}
+        manifest = _check_manifest(path, json.loads(extra.pop(MANIFEST_NAME)))
+        return Content(manifest, stack.enter_context(archive.open(LIBRARY_NAME)), extra)
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ArtifactError(f"the payload of {path} cannot be read ({error}); compile the model again") from error
+    except ValueError as error:
+        raise ArtifactError(f"the manifest of {path} is no JSON ({error}); compile the model again") from None
 
 
 def _pack(members: Mapping[str, bytes]) -> bytes:
@@ -255,14 +275,6 @@ def _pack(members: Mapping[str, bytes]) -> bytes:
             member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             archive.writestr(member, data, zipfile.ZIP_DEFLATED, COMPRESSION)
     return buffer.getvalue()
-
-
-def _unpack(path: Path, payload: bytes) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ArtifactError(f"the payload of {path} cannot be read ({error}); compile the model again") from error
 
 
 def _check_manifest(path: Path, manifest: Any) -> Manifest:

@@ -6,15 +6,18 @@ has it already.
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 import tvm
@@ -41,8 +44,10 @@ class Artifact:
     looked at and saved here.
     """
 
-    def __init__(self, library: bytes, manifest: Mapping[str, Any], extra: Mapping[str, bytes] | None = None) -> None:
-        self.library = library
+    def __init__(
+        self, library: bytes | IO[bytes], manifest: Mapping[str, Any], extra: Mapping[str, bytes] | None = None
+    ) -> None:
+        self._library = library
         self.manifest = cast(artifact.Manifest, manifest)
         self.extra = dict(extra or {})
         # a file made for a board with more cores than this machine has still runs
@@ -56,6 +61,15 @@ class Artifact:
             f"{row['name']}: {_described(row['shape'], row['dtype'])}" for row in self.manifest["inputs"]
         )
         return f"<Artifact {self.manifest['name']} for {self.manifest['target']['name']} ({inputs})>"
+
+    @property
+    def library(self) -> bytes:
+        """The shared library's content; not kept in memory once the library is loaded."""
+        if isinstance(self._library, bytes):
+            return self._library
+        with self._lock:
+            self._library.seek(0)
+            return self._library.read()
 
     @property
     def threads(self) -> int:
@@ -112,7 +126,9 @@ class Artifact:
     def _load(self) -> Callable[..., Any]:
         if self._main is None:
             check_runs_here(self.manifest["target"])
-            self._main = VirtualMachine(_load_library(self.library), tvm.cpu())["main"]
+            module, self._library = load_library(self._library)
+            weakref.finalize(self, self._library.close)
+            self._main = VirtualMachine(module, tvm.cpu())["main"]
         return self._main
 
     def _arguments(self, inputs: Sequence[Any]) -> list[Any]:
@@ -146,11 +162,10 @@ def load(path: artifact.PathLike) -> Artifact:
     Raises ArtifactError for a file that is missing, damaged, foreign or newer, and for one that was compiled
     for another CPU than this one.
     """
-    manifest, library, extra = artifact.read_all(path)
-    check_runs_here(manifest["target"])
-    made = Artifact(library, manifest, extra)
-    made._load()
-    return made
+    with artifact.opened(path) as content:
+        made = Artifact(content.library, content.manifest, content.extra)
+        made._load()
+        return made
 
 
 def _set_threads(count: int) -> bool:
@@ -162,13 +177,19 @@ def _set_threads(count: int) -> bool:
     return _pool.threads == count
 
 
-def _load_library(library: bytes) -> Any:
-    """Load a shared library from memory; its file is gone afterwards, the mapping stays."""
+def load_library(library: bytes | IO[bytes]) -> tuple[Any, BinaryIO]:
+    """A shared library as a module of TVM's, and the file without a name that it is mapped from.
+
+    library: its content, or a stream over it, which goes to the disk in blocks.
+
+    Raises ArtifactError where it cannot be loaded, OutputError where there is no room for the file.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
             path = Path(folder) / artifact.LIBRARY_NAME
-            path.write_bytes(library)
-            return tvm.runtime.load_module(str(path))
+            with path.open("wb") as file:
+                shutil.copyfileobj(io.BytesIO(library) if isinstance(library, bytes) else library, file)
+            return tvm.runtime.load_module(str(path)), path.open("rb")
     except RuntimeError as error:
         raise ArtifactError(
             f"the compiled code cannot be loaded ({_first_line(error)}); compile it again here"
@@ -178,7 +199,7 @@ def _load_library(library: bytes) -> Any:
         place = tempfile.tempdir or os.environ.get("TMPDIR", "/tmp")
         raise OutputError(
             f"cannot unpack the compiled code to {place}: {error.strerror or _first_line(error)}; "
-            f"set TMPDIR to a folder with {len(library) >> 20} MB of free space"
+            "set TMPDIR to a folder with more free space"
         ) from error
 
 

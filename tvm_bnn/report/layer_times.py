@@ -21,7 +21,7 @@ from tvm_bnn.lower import lower
 from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, path_of
 from tvm_bnn.report.limit import CONTRACTIONS
 from tvm_bnn.report.pool import own_pool
-from tvm_bnn.runtime import _load_library
+from tvm_bnn.runtime import load_library
 
 #: Functions of the machine itself: allocation, checks of arguments.
 _BUILTIN = "vm.builtin."
@@ -44,7 +44,9 @@ class LayerTime(TypedDict):
 
 def layer_times(made: Compilation, arrays: Sequence[np.ndarray], threads: int, runs: int) -> list[LayerTime]:
     """One row per kernel call of an inference, with the medians of `runs` inferences after two to warm up."""
-    machine = VirtualMachine(_load_library(made.artifact.library), tvm.cpu())
+    library, file = load_library(made.artifact.library)
+    file.close()
+    machine = VirtualMachine(library, tvm.cpu())
     recorder = _Recorder()
     machine.set_instrument(recorder)
     arguments = [tvm.runtime.tensor(array) for array in arrays]
