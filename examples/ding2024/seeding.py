@@ -10,7 +10,7 @@ Neighbouring pixels agree more often than not, which widens that to about SPREAD
 raises the mean; the output shift takes that back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import pi, prod, sqrt
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ NEGATIVE_GAMMAS = 0.15
 Model = TypeVar("Model", bound=nn.Module)
 
 
-class _Source:
+class Source:
     """Random tensors in the shape of a given one, from one generator."""
 
     def __init__(self, seed: int):
@@ -39,7 +39,7 @@ class _Source:
         return torch.rand(like.shape, generator=self.generator) * (high - low) + low
 
 
-def _filters(module: BinaryConv2d | nn.Conv2d, source: _Source) -> None:
+def _filters(module: BinaryConv2d | nn.Conv2d, source: Source) -> None:
     taps = prod(module.weight.shape[1:])
     size = sqrt(pi / 2 / taps) * source.uniform(module.weight[:, :1, :1, :1], 0.7, 1.4)
     module.weight.copy_(source.normal(module.weight, 1.0) * size)
@@ -47,17 +47,17 @@ def _filters(module: BinaryConv2d | nn.Conv2d, source: _Source) -> None:
         module.bias.copy_(source.normal(module.bias, 0.1))
 
 
-def _transposed(module: BinaryConvTranspose2d, source: _Source) -> None:
+def _transposed(module: BinaryConvTranspose2d, source: Source) -> None:
     taps = module.in_channels * prod(module.kernel_size) / prod(module.stride)
     module.weight.copy_(source.normal(module.weight, sqrt(pi / 2 / taps)))
 
 
-def _linear(module: nn.Linear, source: _Source) -> None:
+def _linear(module: nn.Linear, source: Source) -> None:
     module.weight.copy_(source.normal(module.weight, 1 / sqrt(module.in_features)))
     module.bias.copy_(source.normal(module.bias, 0.5, mean=0.3))
 
 
-def _norm(module: nn.BatchNorm2d, source: _Source) -> None:
+def _norm(module: nn.BatchNorm2d, source: Source) -> None:
     assert module.running_mean is not None and module.running_var is not None
     module.running_mean.copy_(source.normal(module.running_mean, 0.2))
     module.running_var.copy_(source.uniform(module.running_var, 0.5, 1.5) * SPREAD**2)
@@ -67,21 +67,21 @@ def _norm(module: nn.BatchNorm2d, source: _Source) -> None:
     module.bias.copy_(source.normal(module.bias, 0.2))
 
 
-def _rprelu(module: RPReLU, source: _Source) -> None:
+def _rprelu(module: RPReLU, source: Source) -> None:
     module.shift_in.copy_(source.normal(module.shift_in, 0.1))
     module.prelu.weight.copy_(source.uniform(module.prelu.weight, 0.1, 0.6))
     module.shift_out.copy_(source.normal(module.shift_out, 0.1, mean=-0.22))
 
 
-def _threshold(module: ThresholdSign, source: _Source) -> None:
+def _threshold(module: ThresholdSign, source: Source) -> None:
     module.threshold.copy_(source.normal(module.threshold, 0.2))
 
 
-def _merge(module: WeightedMerge, source: _Source) -> None:
+def _merge(module: WeightedMerge, source: Source) -> None:
     module.weight.copy_(source.uniform(module.weight, 0.6, 1.4) / len(module.weight))
 
 
-def _gate(module: SoftGate, source: _Source) -> None:
+def _gate(module: SoftGate, source: Source) -> None:
     module.gate.copy_(source.normal(module.gate, 0.5, mean=1.0))
 
 
@@ -91,7 +91,10 @@ def _token(module: TokenAttention, tokens: int) -> None:
     module.norm.running_var.mul_((0.8 * tokens) ** 2)
 
 
-_INITIALISERS: dict[type[nn.Module], Callable] = {
+#: (module, source of random tensors) -> None
+Initialiser = Callable[..., None]
+
+_INITIALISERS: dict[type[nn.Module], Initialiser] = {
     BinaryConv2d: _filters,
     BinaryConvTranspose2d: _transposed,
     nn.BatchNorm2d: _norm,
@@ -105,15 +108,17 @@ _INITIALISERS: dict[type[nn.Module], Callable] = {
 }
 
 
-def seed_weights(model: Model, seed: int, tokens: int = 0) -> Model:
+def seed_weights(model: Model, seed: int, tokens: int = 0, more: Mapping[type[nn.Module], Initialiser] = {}) -> Model:
     """Overwrite all parameters and statistics of the model from the seed; the same model is returned.
 
     tokens : how many an attention over tokens will see; of no account where there is none.
+    more : what to do with modules of further classes.
     """
-    source = _Source(seed)
+    initialisers = {**_INITIALISERS, **more}
+    source = Source(seed)
     with torch.no_grad():
         for module in model.modules():
-            initialise = _INITIALISERS.get(type(module))
+            initialise = initialisers.get(type(module))
             if initialise is not None:
                 initialise(module, source)
         for module in model.modules():

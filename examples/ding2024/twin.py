@@ -1,6 +1,6 @@
 """The float twin: the same network in float32, to compare speed and accuracy with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import nn
@@ -8,7 +8,7 @@ from torch import nn
 from tvm_bnn.examples.ding2024.config import Ding2024Config
 from tvm_bnn.examples.ding2024.model import Ding2024
 from tvm_bnn.examples.ding2024.seeding import seed_weights
-from tvm_bnn.nn import BinaryConv2d, BinaryConvTranspose2d, BinaryMask, RPReLU, ThresholdSign
+from tvm_bnn.nn import BinaryConv2d, BinaryConvTranspose2d, BinaryMask, RPReLU, Sign, ThresholdSign
 
 
 def _conv(module: BinaryConv2d) -> nn.Module:
@@ -21,24 +21,32 @@ def _transposed(module: BinaryConvTranspose2d) -> nn.Module:
     return nn.ConvTranspose2d(module.in_channels, module.out_channels, *geometry, bias=False)
 
 
-_FLOAT: dict[type[nn.Module], Callable[..., nn.Module]] = {
+#: Binary module -> float module.
+Replacement = Callable[..., nn.Module]
+
+_FLOAT: dict[type[nn.Module], Replacement] = {
     BinaryConv2d: _conv,
     BinaryConvTranspose2d: _transposed,
     BinaryMask: lambda module: nn.Sigmoid(),
     RPReLU: lambda module: nn.ReLU(),
+    Sign: lambda module: nn.Identity(),
     ThresholdSign: lambda module: nn.Identity(),
 }
 
 
-def make_float(module: nn.Module) -> None:
-    """Replace everything binary inside: float convolutions, ReLU for RPReLU, nothing for signs, sigmoid for masks."""
+def make_float(module: nn.Module, more: Mapping[type[nn.Module], Replacement] = {}) -> None:
+    """Replace everything binary inside: float convolutions, ReLU for RPReLU, nothing for signs, sigmoid for masks.
+
+    more : what stands for modules of further classes.
+    """
+    stands_for = {**_FLOAT, **more}
     for name, child in module.named_children():
         if name == "between":  # a sign between two convolutions, where no other activation stands
             setattr(module, name, nn.ReLU())
-        elif type(child) in _FLOAT:
-            setattr(module, name, _FLOAT[type(child)](child))
+        elif type(child) in stands_for:
+            setattr(module, name, stands_for[type(child)](child))
         else:
-            make_float(child)
+            make_float(child, more)
 
 
 def float_twin(config: Ding2024Config, seed: int = 0) -> Ding2024:

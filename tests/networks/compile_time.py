@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from tests.networks.common import image, settle
-from tests.networks.groupnet import GroupNet
-from tests.networks.unet import SignConv, bits
+from tests.networks.groupnet import groupnet18
 from tvm_bnn.compiler import compile_source
 from tvm_bnn.console import Progress
 from tvm_bnn.frontend.source import load_source
+from tvm_bnn.nn import BinaryConv2d, sign
 from tvm_bnn.relay_passes.rewriter import bindings_of
 from tvm_bnn.targets import resolve
 
@@ -44,7 +44,7 @@ class Chain(nn.Module):
         widths = [CHANNELS[i % 4] if distinct else 64 for i in range(count + 1)]
         kernels = [(1, 3, 3, 5)[i // 4 % 4] if distinct else 3 for i in range(count)]
         self.convs = nn.ModuleList(
-            SignConv(before, after, kernel, padding=kernel // 2, bias=False)
+            BinaryConv2d(before, after, kernel, padding=kernel // 2)
             for before, after, kernel in zip(widths, widths[1:], kernels, strict=False)
         )
         self.bns = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[:-1])
@@ -53,7 +53,7 @@ class Chain(nn.Module):
     def forward(self, x):
         x = self.stem(x)
         for bn, conv in zip(self.bns, self.convs, strict=True):
-            y = conv(bits(bn(x)))
+            y = conv(sign(bn(x)))
             x = y + x if y.shape == x.shape else y
         return x
 
@@ -61,8 +61,8 @@ class Chain(nn.Module):
 ROWS: dict[str, Callable[[], nn.Module]] = {
     **{f"chain-{count}": partial(Chain, count, False) for count in COUNTS},
     **{f"distinct-{count}": partial(Chain, count, True) for count in COUNTS},
-    "groupnet-k5": GroupNet,
-    "groupnet-k5-wide": partial(GroupNet, blocks=3, branches=6),
+    "groupnet-k5": groupnet18,
+    "groupnet-k5-wide": partial(groupnet18, blocks=(3, 3, 3, 3), branches=6),
 }
 
 

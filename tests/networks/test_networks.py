@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from tests.networks import adabin, birealnet, bnext, deeplab, groupnet, irnet, layer_libraries, unet, xnornet
+from tests.networks import adabin, birealnet, bnext, groupnet, irnet, layer_libraries, xnornet
 from tests.networks.common import binary_paths, image, settle
 from tvm_bnn import checks
 from tvm_bnn.compiler import Compilation, compile_source
@@ -20,8 +20,6 @@ NETWORKS = {
     "XNOR-Net": (lambda: xnornet.store_signs(settle(xnornet.xnornet())), (2, 3, 67, 67), 6),
     "Group-Net, ResNet-18, K=5": (groupnet.groupnet18, (1, 3, 64, 64), 83),
     "AdaBin": (adabin.adabin, (1, 3, 32, 32), 12),
-    "binary U-Net": (unet.unet, (1, 3, 32, 48), 12),
-    "binary DeepLab head": (deeplab.deeplab, (1, 3, 48, 64), 15),
     "BNext-like": (bnext.bnext, (2, 3, 64, 64), 9),
     "bitorch-style dense network": (layer_libraries.bitorch_style, (1, 3, 32, 32), 5),
     "Brevitas-style VGG": (layer_libraries.brevitas_style, (1, 3, 32, 32), 6),

@@ -25,6 +25,14 @@ def test_binary_weight_has_two_levels_a_filter():
     assert binary_weight(weight).flatten(1).tolist() == [[2.0, -2.0], [0.25, -0.25]]
 
 
+def test_a_layer_may_have_one_scale():
+    conv = BinaryConv2d(1, 2, 1, scale="layer")
+    conv.weight.data = torch.tensor([1.0, -4.0]).reshape(2, 1, 1, 1)
+    assert conv(torch.ones(1, 1, 1, 1)).flatten().tolist() == [2.5, -2.5]
+    with pytest.raises(ValueError, match="scale is 'channel'; accepted: filter, layer"):
+        BinaryConv2d(1, 2, 1, scale="channel")
+
+
 def test_scale_passes_a_gradient_only_when_it_is_not_detached():
     weight = torch.tensor([4.0, -4.0]).reshape(1, 2, 1, 1).requires_grad_()
     (fixed,) = torch.autograd.grad(binary_weight(weight)[0, 0, 0, 0], weight)

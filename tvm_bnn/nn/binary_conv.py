@@ -8,6 +8,8 @@ from tvm_bnn.nn.binary_weight import binary_weight
 from tvm_bnn.nn.sign import check_estimator, sign
 
 Size = int | tuple[int, int]
+#: What has a scale of its own -> dimensions of the weight that its mean is over.
+REDUCED = {"filter": (1, 2, 3), "layer": (0, 1, 2, 3)}
 
 
 def pair(value: Size) -> tuple[int, int]:
@@ -16,7 +18,7 @@ def pair(value: Size) -> tuple[int, int]:
 
 
 class BinaryConv2d(nn.Module):
-    """conv2d(x, sign(w) * mean|w|), one scale a filter (Ding et al. 2024, binarisation; Bi-Real Net, section 3).
+    """conv2d(x, sign(w) * mean|w|), one scale a filter or a layer (Ding et al. 2024; Bi-Real Net, section 3).
 
     in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias : as torch.nn.Conv2d.
     padding_value : what a padded position holds: 0 (as PyTorch pads), +1 (Group-Net) or -1 (BiDet).
@@ -24,7 +26,8 @@ class BinaryConv2d(nn.Module):
     binarize_input : take the sign of the input first. Otherwise the input should be binary already.
     estimator : straight-through estimator of that sign; the weight's is always clip.
     detach_scale : see tvm_bnn.nn.binary_weight.
-    Input [N, in, H, W], output [N, out, H', W']; ValueError for another padding value.
+    scale : what has a scale of its own, each "filter" or the whole "layer" (Group-Net).
+    Input [N, in, H, W], output [N, out, H', W']; ValueError for another padding value or scale.
     """
 
     def __init__(
@@ -42,17 +45,20 @@ class BinaryConv2d(nn.Module):
         binarize_input: bool = False,
         estimator: str = "clip",
         detach_scale: bool = True,
+        scale: str = "filter",
     ):
         super().__init__()
         if padding_value not in (0, 1, -1):
             raise ValueError(f"padding_value is {padding_value}; accepted: 0, 1, -1")
+        if scale not in REDUCED:
+            raise ValueError(f"scale is {scale!r}; accepted: {', '.join(REDUCED)}")
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"{in_channels} -> {out_channels} channels cannot be split into {groups} groups")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size, self.stride, self.dilation = pair(kernel_size), pair(stride), pair(dilation)
         self.padding, self.padding_value = pair(padding), padding_value
         self.binarize_input, self.estimator = binarize_input, check_estimator(estimator)
-        self.detach_scale = detach_scale
+        self.detach_scale, self.scale = detach_scale, scale
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
@@ -64,7 +70,7 @@ class BinaryConv2d(nn.Module):
         if self.padding_value != 0 and padding != (0, 0):
             x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=float(self.padding_value))
             padding = (0, 0)
-        weight = binary_weight(self.weight, detach_scale=self.detach_scale)
+        weight = binary_weight(self.weight, REDUCED[self.scale], detach_scale=self.detach_scale)
         return F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
