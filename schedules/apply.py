@@ -6,6 +6,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from tvm_bnn.lower.bounds import bound_sums
 from tvm_bnn.lower.in_place import share_memory
 from tvm_bnn.schedules import conv, conv_pool, elementwise, matrix_conv, product_pair, reduce, resize
 from tvm_bnn.schedules.tiles import load_configurations
@@ -36,7 +37,7 @@ def schedule_function(func: tirx.PrimFunc, family: str, target) -> tirx.PrimFunc
     """One kernel with its family's template applied, stamped with the rule's name."""
     sch = Schedule(tvm.IRModule({"main": func}))
     rule = RULES[family](sch, target)
-    scheduled = share_memory(load_configurations(sch.mod["main"]))
+    scheduled = share_memory(load_configurations(bound_sums(sch.mod["main"])))
     return scheduled.with_attr(RULE_ATTR, rule).with_attr("tirx.is_scheduled", True)
 
 

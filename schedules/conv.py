@@ -29,7 +29,7 @@ _Sum = tuple[SBlockRV, LoopRV]
 
 @dataclass(frozen=True)
 class ConvTile:
-    """Decisions of the template: pixels and filter vectors of a register tile."""
+    """Decisions of the template: pixels and filters of a register tile, these in vectors of 32-bit lanes."""
 
     pixels: int
     vectors: int
@@ -61,6 +61,22 @@ def choose_tile(width: int, filters: int, target, packs: bool, binary: bool) -> 
     return best
 
 
+def choose_table_tile(width: int, filters: int, lanes: int, target) -> ConvTile:
+    """The default tile where tables count bits, in vectors of so many bytes: the fewest loads per operation.
+
+    A pixel costs two loads (which table, and the table), a vector of weights one. Accumulators take half of the
+    registers: tables, weights and what is looked up take the others.
+    """
+    tiles = [
+        (pixels, vectors)
+        for vectors in range(1, filters // lanes + 1)
+        for pixels in range(1, width + 1)
+        if filters // lanes % vectors == 0 and width % pixels == 0 and pixels * vectors <= target.registers // 2
+    ]
+    pixels, vectors = min(tiles, key=lambda tile: (2 * tile[0] + tile[1]) / (tile[0] * tile[1]))
+    return ConvTile(pixels, vectors * lanes // target.lanes32)
+
+
 def apply_grouped(sch: Schedule, target, tile: ConvTile | None = None) -> str:
     """Schedule a kernel of the "grouped_conv" family in place: the input is padded as a whole first."""
     return apply(sch, target, tile, pad_apart=True)
@@ -74,17 +90,21 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     """
     stages = Stages.of(sch)
     acc = sch.get_sblock("acc")
-    binary = str(sch.get(acc).writes[0].source.dtype) == "uint32"
+    binary = str(sch.get(acc).writes[0].source.dtype).startswith("uint")
     _, _, x, o, *taps = sch.get_loops(acc)
     filters, width = extent(sch, o), extent(sch, x)
     lanes = min(target.lanes32, filters)
-    if tile is None:
+    widest = max(_lanes_of(sch, sch.get_sblock(name), lanes) for name in stages.starting("acc"))
+    if tile is None and widest > lanes:
+        tile = choose_table_tile(width, filters, widest, target)
+    elif tile is None:
         tile = choose_tile(width, filters, target, stages.packs, binary)
     thin = stages.packs and filters < WORD  # fewer accumulators than bits in a word: words are put together apart
     joint = stages.has("joint")
     n, y, x, o = sch.get_loops(sch.get_sblock("joint") if joint else acc)[:4]
     xo, xi = sch.split(x, [None, tile.pixels])
-    oo, om, ov = sch.split(o, [None, tile.vectors, lanes])
+    vector = lanes if joint else widest
+    oo, om, ov = sch.split(o, [None, tile.vectors * lanes // vector, vector])
     if joint:
         sch.reorder(n, oo, y, xo, xi, om, ov)
         sums = []
@@ -108,12 +128,13 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     for block, first_tap in sums:
         sch.decompose_reduction(block, first_tap)
     rule = f"{'bconv2d' if binary else 'conv2d'}-{target.isa}"
-    return f"{rule}-thin" if thin else f"{rule}-{tile.pixels}x{tile.vectors}"
+    kind = "thin" if thin else f"{tile.pixels}x{tile.vectors}"
+    return f"{rule}-tables-{kind}" if widest > lanes else f"{rule}-{kind}"
 
 
 def _fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], tile: ConvTile) -> list[_Sum]:
     """Place all that a tile computes under its loop; returns the sums of a joint tile."""
-    sums, lanes = [], extent(sch, inner[-1])
+    sums, lanes = [], extent(sch, inner[-2]) * extent(sch, inner[-1]) // tile.vectors
     if stages.has("joint"):
         in_registers(sch, inner)
         for name in stages.starting("acc"):
@@ -142,10 +163,22 @@ def _place_value(sch: Schedule, value: SBlockRV, xo: LoopRV, lanes: int) -> None
 
 def sums_of_tile(sch: Schedule, acc: SBlockRV, xo: LoopRV, tile: ConvTile, lanes: int) -> list[_Sum]:
     """Place the accumulators of a convolution in the tile of the epilogue that reads them."""
+    own = _lanes_of(sch, acc, lanes)
     sch.compute_at(acc, xo, preserve_unit_loops=True)
     n, y, x, o, *taps = inner_loops(sch, acc, xo)
-    om, ov = sch.split(o, [tile.vectors, lanes])
+    om, ov = sch.split(o, [tile.vectors * lanes // own, own])
     return _accumulate(sch, acc, taps, [n, y], [x, om, ov])
+
+
+def _counts_of(sch: Schedule, acc: SBlockRV) -> SBlockRV | None:
+    """The stage of bytes that are widened into an accumulator, if there is one."""
+    return next((p for p in sch.get_producers(acc) if sch.get(p).name_hint.startswith("counts")), None)
+
+
+def _lanes_of(sch: Schedule, acc: SBlockRV, lanes: int) -> int:
+    """Filters of a vector of accumulators: what their bytes ask for, else ``lanes``."""
+    counts = _counts_of(sch, acc)
+    return lanes if counts is None else int(sch.get(counts).annotations.get("lanes", lanes))
 
 
 def _accumulate(
@@ -157,7 +190,7 @@ def _accumulate(
     if len(taps) == 1:
         (first,) = taps
         sch.reorder(*outer, first, *inner)
-        counts = next(p for p in sch.get_producers(acc) if sch.get(p).name_hint.startswith("counts"))
+        counts = _counts_of(sch, acc)
         sch.compute_at(counts, first, preserve_unit_loops=True)
         n, y, x, o, r, *words = inner_loops(sch, counts, first)
         om, ov = sch.split(o, [extent(sch, vectors), extent(sch, lanes)])

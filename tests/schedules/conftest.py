@@ -28,6 +28,7 @@ from tvm_bnn.schedules.apply import BUILD_CONFIG
 TARGETS = {
     "amx": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq,+amx-tile,+amx-int8",
     "avx512": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq",
+    "avx512 by tables": "llvm -mcpu=x86-64-v4",
     "avx2": "llvm -mcpu=x86-64-v3",
     "generic": "llvm -mcpu=x86-64-v2",
     "generic with fma": "llvm -mcpu=x86-64-v2 -mattr=+fma",
@@ -113,11 +114,15 @@ class Case:
         return relax.const(self.coefficients(shape))
 
     def signs(self, *shape: int) -> relax.Expr:
-        """Bits: fair, or all set but for one that tells the second such array from the first, and so on."""
+        """Weights [O, C, KH, KW] of bits: fair, or all set but for one that tells the second such array from the first.
+
+        The third has two such bits, and so on; they belong to a tap that is padded at the left of a map, at none of its
+        rows.
+        """
         bits = self.rng.random(shape) < (1.0 if self.of_constants == "high" else 0.5)
         if self.of_constants == "high":
             self.filled_up += 1
-            bits.flat[: self.filled_up - 1] = False
+            bits[:, :, shape[2] // 2, 0].flat[: self.filled_up - 1] = False
         return relax.const(bits)
 
     def bits(self, *shape: int) -> relax.Var:

@@ -11,6 +11,9 @@ stores bits 0, i.e. s = -1, so the accumulator counts ``-s(w)`` for each padded 
 a constant per (filter, border class), takes that back:
 
 ``sum = base[row class, column class, o] - 2*acc,   base = K + sum over padded taps of s(w)``.
+
+Rows of taps that are padded with zeros are not visited at all: then K counts the taps of the other rows, and the sum
+runs over those of them that are padded at the left and the right.
 """
 
 import operator
@@ -21,7 +24,8 @@ from tvm import relax, te, tirx
 
 from tvm_bnn import ops
 from tvm_bnn.lower.anchors import Anchor
-from tvm_bnn.lower.bit_counts import counts_bytes, different_bits
+from tvm_bnn.lower.bit_counts import NIBBLES, byte_lanes, counts_bytes, different_bits, different_nibbles, looks_up
+from tvm_bnn.lower.bounds import within
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
 from tvm_bnn.lower.matrix import byte_sums, multiplies, sign_byte
 from tvm_bnn.lower.reader import Reader
@@ -37,6 +41,12 @@ def pack_words(bits: np.ndarray) -> np.ndarray:
     widths = [(0, 0)] * (bits.ndim - 1) + [(0, words(bits.shape[-1]) * WORD - bits.shape[-1])]
     packed = np.packbits(np.pad(bits, widths), axis=-1, bitorder="little")
     return np.ascontiguousarray(packed).view("<u4")
+
+
+def pack_nibbles(bits: np.ndarray) -> np.ndarray:
+    """Pack bool [..., C] into nibbles, uint8 [..., 8*ceil(C/32)] below 16, channel c in bit c % 4 of nibble c // 4."""
+    pairs = pack_words(bits).view(np.uint8)
+    return np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(*bits.shape[:-1], -1)
 
 
 def block_filters(weight: np.ndarray, lanes: int) -> np.ndarray:
@@ -69,11 +79,13 @@ def window_sums(
     weights: Callable,
     combine: Callable,
     groups: int = 1,
+    rows: Callable | None = None,
 ):
     """Stage ``acc`` [N, H, W, O padded]: sums of combine(read, weights) over (ky, kx, c), in that order.
 
     shape : (N, O, H, W) of the result. taps : rows and columns of the kernel, channels (words) of a group.
     read : (n, y, x, ky, kx, group, c) -> element; weights : (n, o, ky, kx, c) -> element.
+    rows : y -> the first row of the kernel that counts, and the one behind the last; None where all do.
     """
     batch, filters, height, width = shape
     ky, kx, kc = (reader.reduce_axis(extent, name) for extent, name in zip(taps, ("ky", "kx", "kc"), strict=True))
@@ -82,7 +94,11 @@ def window_sums(
     def accumulate(n, y, x, o):
         group = tirx.min(o // per_group, groups - 1) if groups > 1 else 0
         taken = read(n, y, x, ky.var, kx.var, group, kc.var)
-        return te.sum(combine(taken, weights(n, o, ky.var, kx.var, kc.var)), axis=[ky, kx, kc])
+        value = combine(taken, weights(n, o, ky.var, kx.var, kc.var))
+        if rows:
+            first, last = rows(y)
+            value = within(first, last, ky.var, value)
+        return te.sum(value, axis=[ky, kx, kc])
 
     return reader.compute((batch, height, width, padded_channels(filters)), accumulate, "acc")
 
@@ -95,11 +111,12 @@ def bit_sums(
     weights: Callable,
     target,
     groups: int = 1,
+    rows: Callable | None = None,
 ):
     """Stage ``acc`` of how many bits differ, counted as suits the target; arguments as of window_sums."""
     if counts_bytes(target, shape[1]):
-        return different_bits(reader, shape, taps, read, weights, groups)
-    return window_sums(reader, shape, taps, read, weights, lambda a, b: tirx.popcount(a ^ b), groups)
+        return different_bits(reader, shape, taps, read, weights, groups, rows)
+    return window_sums(reader, shape, taps, read, weights, lambda a, b: tirx.popcount(a ^ b), groups, rows)
 
 
 def _constant_weights(reader: Reader, weight: np.ndarray, lanes: int) -> Callable:
@@ -123,6 +140,22 @@ def _in_plane(geometry: ops.BConv2DAttrs, y, x, height: int, width: int, rows: i
     if columns > left + width:
         tests.append(x < left + width)
     return tirx.all(*tests) if tests else None
+
+
+def _rows_inside(geometry: ops.BConv2DAttrs, kernel: int, height: int, rows: int) -> Callable | None:
+    """Which rows of the kernel a sum counts, as y -> (first, the one behind the last); None where it counts all.
+
+    Those outside the plane are left out where they stand for zeros.
+    """
+    top, step, dilation = geometry.padding[0], geometry.strides[0], geometry.dilation[0]
+    if geometry.pad_value != 0 or (top <= 0 and rows <= top + height):
+        return None
+
+    def from_row(row):
+        """The first row of the kernel whose row of padded input is not below this one."""
+        return tirx.min(tirx.max(tirx.floordiv(row + (dilation - 1), dilation), 0), kernel)
+
+    return lambda y: (from_row(top - y * step), from_row(top + height - y * step))
 
 
 def group_word(reader: Reader, data: relax.Expr, pixel: tuple, group, position, per_group: int):
@@ -177,26 +210,67 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         inside = _in_plane(geometry, y, x, height, width, rows, columns)
         return taken if inside is None else tirx.if_then_else(inside, taken, padding_word(c % group_words))
 
-    if any(geometry.padding) or groups > 1:
-        source = reader.compute((batch, rows, columns, groups * group_words), padded, "pad")
+    inside = _rows_inside(geometry, kernel[0], height, rows)
+    if groups == 1 and looks_up(target, filters):
+        acc = _sums_by_tables(reader, (batch, filters, *out), (rows, columns), weight, geometry, padded, target, inside)
     else:
-        source = padded
-    acc = bit_sums(
-        reader,
-        (batch, filters, *out),
-        (kernel[0], kernel[1], group_words),
-        lambda n, y, x, ky, kx, group, c: source(n, y * sy + ky * dy, x * sx + kx * dx, group * group_words + c),
-        _constant_weights(reader, pack_words(weight.transpose(0, 2, 3, 1)), target.lanes32),
-        target,
-        groups,
-    )
-    base = _base(reader, weight, geometry, (height, width), out)
+        if any(geometry.padding) or groups > 1:
+            source = reader.compute((batch, rows, columns, groups * group_words), padded, "pad")
+        else:
+            source = padded
+        acc = bit_sums(
+            reader,
+            (batch, filters, *out),
+            (kernel[0], kernel[1], group_words),
+            lambda n, y, x, ky, kx, group, c: source(n, y * sy + ky * dy, x * sx + kx * dx, group * group_words + c),
+            _constant_weights(reader, pack_words(weight.transpose(0, 2, 3, 1)), target.lanes32),
+            target,
+            groups,
+            inside,
+        )
+    base = _base(reader, weight, geometry, (height, width), out, skipped=inside is not None)
 
     def element(index):
         n, c, y, x = index
         return base(c, y, x) - tirx.const(2, "int32") * acc(n, y, x, c).astype("int32")
 
     return Anchor(element, _family(groups))
+
+
+def _sums_by_tables(
+    reader: Reader,
+    shape: tuple[int, int, int, int],
+    window: tuple[int, int],
+    weight: np.ndarray,
+    geometry: ops.BConv2DAttrs,
+    padded: Callable,
+    target,
+    inside: Callable | None,
+):
+    """Stage ``acc`` of how many bits differ, looked up in tables; stage ``pad`` has what chooses them.
+
+    shape : (N, O, H, W) of the result. window : rows and columns of padded input. padded : (n, y, x, position) -> word.
+    """
+    nibbles = pack_nibbles(weight.transpose(0, 2, 3, 1))
+    filters, height, width, held = nibbles.shape
+    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
+    # columns of the kernel that lie side by side are more channels: fewer, longer blocks
+    taps = (height, 1, width * held) if dx == 1 else (height, width, held)
+
+    def spread(n, y, x, k):
+        word, shift = padded(n, y, x, k // NIBBLES), tirx.Cast("uint32", k % NIBBLES * 4)
+        return tirx.Cast("uint8", (word >> shift) << tirx.const(4, "uint32"))
+
+    tables = reader.compute((shape[0], *window, held), spread, "pad")
+    return different_nibbles(
+        reader,
+        shape,
+        taps,
+        lambda n, y, x, ky, kx, _group, k: tables(n, y * sy + ky * dy, x * sx + kx * dx + k // held, k % held),
+        _constant_weights(reader, nibbles.reshape(filters, *taps), byte_lanes(target, filters)),
+        byte_lanes(target, filters),
+        inside,
+    )
 
 
 def _sign_of(reader: Reader, data: relax.Expr, pixel: tuple, channel):
@@ -234,8 +308,18 @@ def _padding_words(pad_value: int, per_group: int):
     return padding_word
 
 
-def _base(reader: Reader, weight: np.ndarray, geometry: ops.BConv2DAttrs, size: tuple[int, int], out: tuple[int, ...]):
-    """K, plus what zero padding takes back, as a function of (filter, row, column)."""
+def _base(
+    reader: Reader,
+    weight: np.ndarray,
+    geometry: ops.BConv2DAttrs,
+    size: tuple[int, int],
+    out: tuple[int, ...],
+    skipped: bool,
+):
+    """K, plus what zero padding takes back, as a function of (filter, row, column).
+
+    skipped : sums leave out the rows of taps outside.
+    """
     taps = int(np.prod(weight.shape[1:]))
     if geometry.pad_value != 0 or not any(geometry.padding):
         return lambda c, y, x: tirx.const(taps, "int32")
@@ -245,7 +329,9 @@ def _base(reader: Reader, weight: np.ndarray, geometry: ops.BConv2DAttrs, size: 
         for a, before in ((0, geometry.padding[0]), (1, geometry.padding[1]))
     )
     inside = np.einsum("ry,cx->rcyx", np.stack(row_masks), np.stack(column_masks))
-    table = taps + np.einsum("oyx,rcyx->rco", per_tap, ~inside)
+    counted = np.broadcast_to(np.stack(row_masks)[:, None, :, None] | (not skipped), inside.shape)
+    table = np.einsum("oyx,rcyx->rco", per_tap, ~inside & counted)
+    table = table + weight.shape[1] * counted.sum(axis=(2, 3))[..., None]
     table = np.pad(table, [(0, 0), (0, 0), (0, padded_channels(len(weight)) - len(weight))]).astype(np.int32)
     base = reader.array(table, "base")
     rows, columns = (

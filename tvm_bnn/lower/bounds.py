@@ -1,0 +1,97 @@
+"""Sums that leave terms out: each term says whether it counts, and a scheduled kernel does not visit the others.
+
+``within(first, last, index, value)`` is value where first <= index < last, else 0. In a sum it stands around the whole
+term. ``bound_sums`` makes it the bounds of the loop that is ``index`` (what else that loop holds is there for the sum);
+where the loop was split or fused with others, it stays a choice for each element.
+"""
+
+from collections.abc import Iterator
+
+import tvm
+from tvm import ir, tirx
+from tvm.s_tir import SBlock, SBlockRealize, transform
+
+from tvm_bnn.lower.operator import register
+
+_WITHIN = "bnn.within"
+#: Loop variable -> its first value, and the one behind its last.
+_Bounds = dict[tirx.Var, tuple[tirx.Expr, tirx.Expr]]
+
+
+def _lower_within(call):
+    """A choice for each element, or lane."""
+    first, last, index, value = call.args
+    return tirx.Select(tirx.And(first <= index, index < last), value, tirx.const(0, str(call.ty.dtype)))
+
+
+register(_WITHIN, 4, _lower_within)
+
+
+def within(first, last, index, value):
+    """The value where first <= index < last (int32), else 0."""
+    return tirx.call_intrin(str(value.ty.dtype), _WITHIN, first, last, index, value)
+
+
+def bound_sums(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """A scheduled kernel whose loops over the terms of a sum run over those that count.
+
+    Buffers get their places before: TVM puts one outside of all loops that an axis of its sum depends on, and the
+    first row of a window depends on the loop that the threads share.
+    """
+    if all(_choice(store) is None for store in _stores(func.body)):
+        return func
+    place = tvm.transform.Sequential(
+        [
+            transform.LowerInitBlock(),
+            transform.PlanAndUpdateBufferAllocationLocation(),
+            transform.ConvertBlocksToOpaque(),
+        ]
+    )
+    placed = place(tvm.IRModule({"main": func}))["main"]
+    return placed.with_body(_bounded(placed.body, {}))
+
+
+def _stores(stmt: tirx.Stmt) -> Iterator[tirx.BufferStore]:
+    """The stores in blocks, sequences and loops."""
+    if isinstance(stmt, tirx.BufferStore):
+        yield stmt
+    elif isinstance(stmt, SBlockRealize):
+        yield from _stores(stmt.block.body)
+    elif isinstance(stmt, tirx.SeqStmt):
+        for part in stmt.seq:
+            yield from _stores(part)
+    elif isinstance(stmt, tirx.For):
+        yield from _stores(stmt.body)
+
+
+def _choice(store: tirx.BufferStore) -> ir.Call | None:
+    """The choice that a store adds to a sum, if it does."""
+    added = store.value.b if isinstance(store.value, tirx.Add) else None
+    return added if getattr(getattr(added, "op", None), "name", "") == _WITHIN else None
+
+
+def _bounded(stmt: tirx.Stmt, found: _Bounds) -> tirx.Stmt:
+    """A statement without choices that are about loops; found : what they say of the loops around it."""
+    if isinstance(stmt, tirx.BufferStore):
+        choice = _choice(stmt)
+        if choice is None or not isinstance(choice.args[2], tirx.Var):
+            return stmt
+        first, last, index, term = choice.args
+        found[index] = first, last
+        return tirx.BufferStore(stmt.buffer, stmt.value.a + term, stmt.indices)
+    if isinstance(stmt, SBlockRealize):
+        block = stmt.block
+        inner = SBlock(
+            block.iter_vars, block.reads, block.writes, block.name_hint, _bounded(block.body, found), block.init,
+            block.alloc_buffers, block.match_buffers, block.annotations,
+        )  # fmt: skip
+        return SBlockRealize(stmt.iter_values, stmt.predicate, inner)
+    if isinstance(stmt, tirx.SeqStmt):
+        return tirx.SeqStmt([_bounded(part, found) for part in stmt.seq])
+    if isinstance(stmt, tirx.For):
+        body, begin, extent = _bounded(stmt.body, found), stmt.min, stmt.extent
+        if stmt.loop_var in found:
+            begin, last = found.pop(stmt.loop_var)
+            extent = last - begin
+        return tirx.For(stmt.loop_var, begin, extent, stmt.kind, body, stmt.thread_binding, stmt.annotations)
+    return stmt
