@@ -32,8 +32,8 @@ class Arrangement:
     @classmethod
     def identity(cls, shape: tuple[int, ...]) -> "Arrangement":
         """Nothing moves."""
-        atoms = tuple(extent for extent in shape if extent != 1)
-        return cls(shape, atoms, tuple(range(len(atoms))), shape)
+        elements = prod(shape)
+        return cls(shape, (elements,), (0,), shape) if elements > 1 else cls(shape, (), (), shape)
 
     @property
     def moves(self) -> bool:
@@ -69,10 +69,20 @@ class Arrangement:
         places = sorted(range(len(self.order)), key=lambda place: self.order[place])
         return Arrangement(self.shape, tuple(self.atoms[atom] for atom in self.order), tuple(places), self.source)
 
+    def innermost(self) -> int | None:
+        """The axis of the result along which neighbours are neighbours of the source; None where it has one element."""
+        cut = self._cut(self.shape)
+        assert cut is not None
+        sizes, groups = cut
+        return next((axis for axis, group in enumerate(groups) if group and group[-1] == len(sizes) - 1), None)
+
     def applied(self, expr: relax.Expr, emit: Callable[[relax.Expr], relax.Expr]) -> relax.Expr:
         """The rearranged expression, its last call unbound; expr itself where nothing changes."""
         if not self.moves:
             return expr if self.source == self.shape else relax.op.reshape(expr, self.shape)
+        axes = self._axes()
+        if axes is not None:
+            return relax.op.permute_dims(expr, axes)
         if self.atoms != self.source:
             expr = emit(relax.op.reshape(expr, self.atoms))
         permuted = relax.op.permute_dims(expr, self.order)
@@ -80,9 +90,22 @@ class Arrangement:
             return permuted
         return relax.op.reshape(emit(permuted), self.shape)
 
+    def _axes(self) -> list[int] | None:
+        """The order of the source's axes in the result, where that is all there is to it."""
+        groups: list[list[int]] = []
+        axes = list(range(len(self.source)))
+        for atom in self.atoms:
+            group: list[int] = []
+            while axes and prod(self.source[axis] for axis in group) < atom:
+                group.append(axes.pop(0))
+            groups.append(group)
+        order = [axis for atom in self.order for axis in groups[atom]]
+        return order if not axes and tuple(self.source[axis] for axis in order) == self.shape else None
+
     def _cut(self, shape: tuple[int, ...]) -> tuple[list[int], list[list[int]]] | None:
         """Extents of finer atoms, and which of them make each axis of a shape; None where there are no such."""
-        sizes, waiting, groups = list(self.atoms), list(reversed(self.order)), []
+        groups: list[list[int]] = []
+        sizes, waiting = list(self.atoms), list(reversed(self.order))
         for extent in shape:
             group: list[int] = []
             left = extent

@@ -128,17 +128,17 @@ def _count(
     return reduce(lambda a, b: emit(relax.op.add(a, b), span=call.span), parts)
 
 
-def product_sum(emit: Emit, call: relax.Call, left: Planes, right: Planes) -> relax.Expr:
+def product_sum(emit: Emit, call: relax.Call, left: Planes, right: Planes, turned: bool) -> relax.Expr:
     """A product [..., M, K] x [..., K, N] of activations with one middle and one step each, float32 [..., M, N].
 
-    The operand of more vectors becomes the map of ``bnn.bmatmul``, in rows of up to MOST_COLUMNS pixels; the other one
-    becomes its filters.
+    The left operand becomes the map of ``bnn.bmatmul``, in rows of up to MOST_COLUMNS pixels, and the right one its
+    filters; turned : the other way round.
     """
     rows, length = shape_of(call.args[0])[-2:]
     columns = shape_of(call.args[1])[-1]
     batch = int(np.prod(shape_of(call)[:-2]))
-    turned = columns > rows
-    plane = _rows_of_pixels(max(rows, columns))
+    pixels, filters = (columns, rows) if turned else (rows, columns)
+    plane = _rows_of_pixels(pixels)
 
     def bound(expr: relax.Expr) -> relax.Expr:
         return emit(expr, span=call.span)
@@ -155,6 +155,12 @@ def product_sum(emit: Emit, call: relax.Call, left: Planes, right: Planes) -> re
         for planes, count in ((left, rows), (right, columns))
     ]
     (maps, of_map), (others, of_filters) = reversed(operands) if turned else operands
+    (a_step, a_middle), (b_step, b_middle) = (_step_and_middle(planes) for planes in (of_map, of_filters))
+    # before the products, so that adding them is part of the products' epilogue
+    offsets = [
+        *_offsets(bound, maps, of_map, a_step * b_middle, (batch, 1, *plane)),
+        *_offsets(bound, others, of_filters, b_step * a_middle, (batch, filters, 1, 1)),
+    ]
     parts = []
     for bits, count in zip(maps, of_map.weights, strict=True):
         for other, weight in zip(others, of_filters.weights, strict=True):
@@ -163,22 +169,24 @@ def product_sum(emit: Emit, call: relax.Call, left: Planes, right: Planes) -> re
                 part = bound(relax.op.multiply(part, relax.const(count * weight, "int32")))
             parts.append(part)
     integer = reduce(lambda a, b: bound(relax.op.add(a, b)), parts)
-    (a_step, a_middle), (b_step, b_middle) = (
-        (planes.step * float(planes.flip.flat[0]), float(planes.middle.flat[0])) for planes in (of_map, of_filters)
-    )
     one = (1, 1, 1, 1)
-    result = bound(ops.affine(integer, _full(a_step * b_step, one), _full(length * a_middle * b_middle, one)))
-    filters = min(rows, columns)
-    for packed, planes, factor, shape in (
-        (maps, of_map, a_step * b_middle, (batch, 1, *plane)),
-        (others, of_filters, b_step * a_middle, (batch, filters, 1, 1)),
-    ):
-        if factor:
-            for bits, count in zip(packed, planes.weights, strict=True):
-                signs = _sum_of_signs(bound, bits, length, factor * count)
-                result = bound(relax.op.add(result, bound(relax.op.reshape(signs, shape))))
-    apart = bound(relax.op.reshape(result, (batch, filters, max(rows, columns))))
+    scaled = bound(ops.affine(integer, _full(a_step * b_step, one), _full(length * a_middle * b_middle, one)))
+    result = reduce(lambda a, b: bound(relax.op.add(a, b)), offsets, scaled)
+    apart = bound(relax.op.reshape(result, (batch, filters, pixels)))
     return relax.op.reshape(apart if turned else bound(relax.op.permute_dims(apart, (0, 2, 1))), shape_of(call))
+
+
+def _step_and_middle(planes: Planes) -> tuple[float, float]:
+    return planes.step * float(planes.flip.flat[0]), float(planes.middle.flat[0])
+
+
+def _offsets(bound: Callable, packed: list, planes: Planes, factor: float, shape: tuple[int, ...]) -> list[relax.Expr]:
+    """factor * sum over axis 1 of each plane's signs, in the shape in which a product adds them."""
+    if not factor:
+        return []
+    length = shape_of(packed[0])[1]
+    signs = (_sum_of_signs(bound, bits, length, factor * n) for bits, n in zip(packed, planes.weights, strict=True))
+    return [bound(relax.op.reshape(total, shape)) for total in signs]
 
 
 def _rows_of_pixels(count: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ converted keeps its operator, and its record says why.
 """
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import tvm
@@ -13,11 +14,14 @@ from tvm import relax
 
 from tvm_bnn import ops
 from tvm_bnn.relay_passes.alphabet import AlphabetAnalysis, Real, Steps, module_of
+from tvm_bnn.relay_passes.arrangement import is_arrangement
 from tvm_bnn.relay_passes.binary_sum import MOST_TERMS, conv_sum, per_channel, product_sum, terms
 from tvm_bnn.relay_passes.decisions import Decisions, Layer
+from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.levels import Planes, WeightPlanes, planes_of, weight_planes
 from tvm_bnn.relay_passes.phases import forward_weight, phase_geometry, phases
+from tvm_bnn.relay_passes.readers import operands
 from tvm_bnn.relay_passes.rewriter import DataflowRewriter, bindings_of, op_name, shape_of
 
 __all__ = ["ConvertBinary", "Decisions", "Layer"]
@@ -306,24 +310,35 @@ class _Converter(DataflowRewriter):
         result = relax.op.reshape(self.emit(flat, span=call.span), shape_of(call))
         return self._scaled(result, activation.factor, call)
 
+    def _is_made_of_product(self, expr: relax.Expr) -> bool:
+        """Whether a value is a product's, rearranged and changed element by element."""
+        elements = prod(shape_of(expr))
+        while is_arrangement(self.lookup(expr)) or op_name(self.lookup(expr)) in ELEMENTWISE:
+            read = [a for a in operands(self.lookup(expr)) if prod(shape_of(a)) == elements]
+            if not read:
+                return False
+            expr = read[0]
+        return op_name(self.lookup(expr)) == "bnn.bmatmul"
+
     def _product(self, call: relax.Call, layer: Layer) -> relax.Expr | None:
         """[..., M, K] x [..., K, N] of two activations; levels are the same for all k."""
         left, right = call.args
         if min(len(shape_of(left)), len(shape_of(right))) < 2 or shape_of(left)[:-2] != shape_of(right)[:-2]:
             layer.refuse("its operands broadcast against each other", "give both the same leading sizes")
             return None
-        operands = [self._activation(left, -1, layer)]
-        operands += [self._activation(right, -2, layer)] if operands[0] is not None else []
-        if any(operand is None for operand in operands):
+        activations = [self._activation(left, -1, layer)]
+        activations += [self._activation(right, -2, layer)] if activations[0] is not None else []
+        if any(operand is None for operand in activations):
             return None
-        a, b = (operand for operand in operands if operand is not None)
+        a, b = (operand for operand in activations if operand is not None)
         if any(np.ptp(operand.middle) or np.ptp(operand.flip) for operand in (a, b)):
             layer.refuse("the levels of an operand change along the sum", "use one scale for all channels")
             return None
         size = sum(a.planes.weights) * sum(b.planes.weights) * shape_of(left)[-1]
         if not self._accept(layer, size, len(a.planes.masks) * len(b.planes.masks)):
             return None
-        result = product_sum(self.emit, call, a.planes, b.planes)
+        turned = not self._is_made_of_product(left) and self._is_made_of_product(right)
+        result = product_sum(self.emit, call, a.planes, b.planes, turned)
         for factor in (a.factor, b.factor):
             result = self._scaled(result, factor, call)
         return result

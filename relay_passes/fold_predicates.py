@@ -243,7 +243,8 @@ def _classes(table: relax.Call) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _column(values: np.ndarray, dtype: str) -> relax.Expr:
-    return relax.const(values.astype(dtype).reshape(1, -1, 1, 1))
+    alike = values[:1] if (values == values[0]).all() else values
+    return relax.const(alike.astype(dtype).reshape(1, -1, 1, 1))
 
 
 def _intervals(truth: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray, str]:

@@ -27,7 +27,7 @@ from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.readers import operands, readers_of
-from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, shape_of
+from tvm_bnn.relay_passes.rewriter import bindings_of, dtype_of, op_name, shape_of
 
 #: Convolutions that one kernel adds up.
 MOST_SUMMANDS = 8
@@ -35,6 +35,7 @@ MOST_SUMMANDS = 8
 MOST_READERS = 32
 #: Elements of a map that does not stay in a cache until it is pooled.
 LARGE_MAP = 1 << 18
+_REDUCTIONS = frozenset({"relax.sum", "relax.mean", "relax.max", "relax.min"})
 #: Rearrangements that readers resolve by index arithmetic.
 VIEWS = frozenset(
     "relax.reshape relax.permute_dims relax.expand_dims relax.squeeze relax.strided_slice relax.concat relax.split "
@@ -153,6 +154,7 @@ class _Partitioner:
         self._merge_sums()
         self._take_sources()
         self._compute_rows()
+        self._compute_where_read()
         self._find_outputs()
         return Partition(self.regions, self.definition, self.region_of)
 
@@ -315,9 +317,39 @@ class _Partitioner:
                 continue
             outside = [v for v in source.values if any(self._home(r) is not source for r, _ in reading[v])]
             if outside == [data] and len(reading[data]) == 1 and len(source.shape) == 4:
-                for var in source.values:
-                    del self.region_of[var]
-                source.members = []
+                self._dissolve(source)
+
+    def _compute_where_read(self) -> None:
+        """Let a reduction, or what packs a product's operand, compute the elementwise values that it alone reads."""
+        readers = readers_of(self.function)
+        for region in self.regions:
+            if region.anchor is not None or self._home(region) is not region or not region.members:
+                continue
+            last = region.members[-1]
+            inside = [b.var for var in region.members[:-1] for b in readers[var] if b is not None]
+            enclosed = all(None not in readers[var] for var in region.members) and set(inside) <= set(region.members)
+            if enclosed and self._is_read_once(last, readers):
+                self._dissolve(region)
+
+    def _is_read_once(self, var: relax.Var, readers) -> bool:
+        """Whether one kernel alone reads a value, each element once: a reduction, or, through views, a packing."""
+        if len(readers[var]) != 1 or readers[var][0] is None:
+            return False
+        (reader,) = readers[var]
+        if op_name(reader.value) in _REDUCTIONS:
+            return True
+        viewed = is_view(reader.value) and dtype_of(var) == "bool" and isinstance(reader.value, relax.Call)
+        while viewed and len(readers[reader.var]) == 1 and readers[reader.var][0] is not None:
+            if not is_view(readers[reader.var][0].value):
+                break
+            (reader,) = readers[reader.var]
+        return viewed and any(b is not None and op_name(b.value) == "bnn.bmatmul" for b in readers[reader.var])
+
+    def _dissolve(self, region: Region) -> None:
+        """Take values out of all regions: who reads them computes them."""
+        for var in region.values:
+            del self.region_of[var]
+        region.members = []
 
     def _joint_of_sum(self, earlier: Region, region: Region, reading) -> relax.Var | None:
         """The member of both regions through which all depends on their convolutions."""

@@ -185,3 +185,15 @@ def test_refusals_name_the_layer(target):
     module = import_program(torch.export.export(Model().eval(), (torch.zeros(SHAPE),))).module
     with pytest.raises(UnsupportedError, match=r"^head: adaptive pooling from 6x6 to 4x4"):
         lower(module, target)
+
+
+@pytest.mark.parametrize(("channels", "copied"), [(64, False), (33, True)])
+def test_a_result_that_lies_as_it_is_asked_for_is_not_copied(build, target, channels, copied):
+    """Channels last, as tokens are; stored channels behind the last one are in the way."""
+
+    def tokens(x):
+        pooled = emit(op.nn.max_pool2d(x, (3, 3), strides=(1, 1), padding=(1, 1)))
+        return op.reshape(emit(op.permute_dims(pooled, (0, 2, 3, 1))), (1, 48, channels))
+
+    lowered = lower(build(tokens, (1, channels, 6, 8)), target)
+    assert any(name.startswith("copy") for name in lowered.family_of) == copied

@@ -24,6 +24,7 @@ from tvm import relax, te, tirx
 
 from tvm_bnn.lower.anchors import Anchor, builder_of
 from tvm_bnn.lower.layout import WORD, Layout, stored_dtype, stored_shape
+from tvm_bnn.lower.memory_order import memory_order
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import has_words, word
 from tvm_bnn.relay_passes.partition import Partition, Region
@@ -47,8 +48,8 @@ class Kernel:
     name: str
 
 
-#: Operator of a source -> family of schedules of its kernel.
-_PAIRS = {"conv2d": "conv_pool", "bconv2d": "matrix_conv_pair", "bmatmul": "product_pair"}
+#: Operator of a source, or family of what reads its bits -> family of schedules of their kernel.
+_PAIRS = {"conv2d": "conv_pool", "matrix_conv": "matrix_conv_pair", "conv": "product_pair"}
 
 
 def mask_lanes(target) -> int:
@@ -76,7 +77,7 @@ class KernelBuilder:
             self._add_branches(reader, region)
         if region.source is not None:
             first = op_name(self.partition.definition[region.source.anchor]).split(".")[-1]
-            family, name = _PAIRS[first], f"{first}_{name}"
+            family, name = _PAIRS[first if first == "conv2d" else family], f"{first}_{name}"
         outputs = [(var, self.layout_of[var]) for var in region.outputs]
         return self._assemble(reader, outputs, family, name)
 
@@ -88,6 +89,8 @@ class KernelBuilder:
         reader.stages[var] = anchor.element
         if anchor.word is not None:
             reader.word_stages[var] = anchor.word
+        if anchor.tally is not None:
+            reader.tallies[var] = anchor.tally
         return anchor
 
     def _add_branches(self, reader: Reader, region: Region) -> None:
@@ -172,7 +175,7 @@ class KernelBuilder:
                 lambda *stored: word(reader, var, stored[:-1], stored[-1]),
                 f"out_{number}",
             )
-        if self._reads_planes(reader.region):
+        if self._reads_planes(reader.region) if reader.region is not None else self._has_channels_apart(var):
             return self._bits_of_planes(reader, var, number)
         channels, lanes = shape[1], mask_lanes(self.target)
         per_word = WORD // lanes
@@ -201,9 +204,14 @@ class KernelBuilder:
 
         return te.compute((*pixel, count), put_together, name=f"bits_{number}")
 
-    def _reads_planes(self, region: Region | None) -> bool:
+    def _has_channels_apart(self, var: relax.Var) -> bool:
+        """Whether neighbours along the rows of a value, and not its channels, are neighbours in memory."""
+        found = memory_order(var, self.layout_of, self.partition.definition, computed=True)
+        return found is not None and found[1].innermost() == 3 and shape_of(var)[3] >= self.target.lanes32
+
+    def _reads_planes(self, region: Region) -> bool:
         """Whether a region makes bits alone, and reads whole maps from arguments in PyTorch's layout alone."""
-        if region is None or region.anchor is not None or len(region.shape) != 4:
+        if region.anchor is not None or len(region.shape) != 4:
             return False
         if any(self.layout_of[var] is not Layout.BITS for var in region.outputs):
             return False

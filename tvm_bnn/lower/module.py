@@ -19,6 +19,7 @@ from tvm_bnn.lower.in_place import write_in_place
 from tvm_bnn.lower.kernel import Kernel, KernelBuilder
 from tvm_bnn.lower.layout import WORD, Layout, choose_layout, padded_channels, stored_dtype, stored_shape
 from tvm_bnn.lower.matrix import TILE_CHANNELS
+from tvm_bnn.lower.memory_order import memory_order
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import has_words
 from tvm_bnn.relay_passes.partition import Kernels, Partition, Region, partition
@@ -135,8 +136,20 @@ class _Lowering:
     def _plain(self, var: relax.Var) -> relax.Expr:
         if self.layout_of.get(var) is Layout.PLAIN:
             return self.value[var]
+        stored = self._stored_alike(var)
+        if stored is not None:
+            return self.builder.emit(relax.op.reshape(self.value[stored], shape_of(var)))
         kernel = self.kernels.copy(var, Layout.PLAIN)
         return self._call(kernel)[0]
+
+    def _stored_alike(self, var: relax.Var) -> relax.Var | None:
+        """A stored value whose memory holds var's elements in var's own order, if there is one."""
+        if dtype_of(var) == "bool":
+            return None
+        found = memory_order(var, self.layout_of, self.partition.definition, computed=False)
+        if found is None or found[0] in self.function.params or found[1].moves:
+            return None
+        return found[0]
 
     def _result(self, expr: relax.Expr) -> relax.Expr:
         bound = self.partition.definition.get(expr, expr) if isinstance(expr, relax.Var) else expr

@@ -16,6 +16,7 @@ from tvm_bnn.errors import UnsupportedError
 from tvm_bnn.lower.index import Index, Scalar, broadcast_index, shifted, split_offset, zero
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, stored_shape, words
 from tvm_bnn.lower.scalar import immediate, reads, scalar
+from tvm_bnn.lower.tally import Table, Tally, stored_table
 from tvm_bnn.lower.views import VIEWS, nearest
 from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
@@ -35,6 +36,7 @@ class Reader:
     stages : values of the region that are tensors inside the kernel, with a function from index to element.
     suffix : of the names of stages, while the second or a later convolution of a kernel is built.
     word_stages : those of them that are words of bits, with a function from (pixel, position) to word.
+    tallies : those of them that are integer sums, and what they count.
     """
 
     def __init__(self, partition: Partition, layout_of: dict[relax.Var, Layout], region: Region | None) -> None:
@@ -46,6 +48,7 @@ class Reader:
         self.stages: dict[relax.Var, Callable[[Index], Scalar]] = {}
         self.suffix = ""
         self.word_stages: dict[relax.Var, Callable[[Index, Scalar], Scalar]] = {}
+        self.tallies: dict[relax.Var, Tally] = {}
         self.analyzer = sym.Analyzer()
         members = [partition.definition[member] for member in region.values] if region is not None else []
         self._readers = Counter(operand for call in members for operand in operands(call) * reads(call))
@@ -61,6 +64,18 @@ class Reader:
         if key not in self._placeholder:
             self._placeholder[key] = self._input(value.shape, str(value.dtype), name, value)
         return self._placeholder[key]
+
+    def table(self, table: Table, index: Index) -> Scalar:
+        """Value of a table at (n, c, y, x)."""
+        values = table.values
+        if values.size == 1:
+            return immediate(values.flat[0], str(values.dtype))
+        _, c, y, x = index
+        row, column = (
+            self.array(np.array(classes, np.int32), name)(place) if classes else zero()
+            for classes, name, place in ((table.rows, "row_class", y), (table.columns, "column_class", x))
+        )
+        return self.array(stored_table(table), "table")(row, column, c if len(values) > 1 else zero())
 
     def stored(self, var: relax.Var) -> te.Tensor:
         """A value of another kernel (or an argument of the model) as an input."""
@@ -126,12 +141,22 @@ class Reader:
         return self._shared[key]
 
     def _member(self, call: relax.Call, index: Index) -> Scalar:
+        tested = self._test_of_count(call, index)
+        if tested is not None:
+            return tested
         operands = [
             self.element(argument, broadcast_index(index, shape_of(argument)))
             for argument in call.args
             if isinstance(argument.ty, relax.TensorType)
         ]
         return scalar(call, operands)
+
+    def _test_of_count(self, call: relax.Call, index: Index) -> Scalar | None:
+        """An integer test as a comparison of what the integer counts, where that is possible."""
+        if op_name(call) != "bnn.interval" or call.args[0] not in self.tallies:
+            return None
+        lowest, span = (Table.of(a, lambda expr: self.partition.definition.get(expr)) for a in call.args[1:])
+        return self.tallies[call.args[0]].test(lowest, span, self.table, index)
 
     def _tuple_field(self, item: relax.TupleGetItem, index: Index) -> Scalar:
         source = item.tuple_value

@@ -24,12 +24,16 @@ class TokenAttention(nn.Module):
     A token is a cell of reduction x reduction pixels, averaged, since the number of products grows with the
     square of the tokens; the result is repeated over the cell. Q and K have `width` channels (default C), V has C.
     Takes K tensors [N, C, H, W] with H and W multiples of reduction and gives K of that shape; P is [N, T, T]
-    with T = H * W / reduction^2 tokens, P[n, q, k] = 1 where query q attends to key k.
+    with T = H * W / reduction^2 tokens, P[n, q, k] = 1 where query q attends to key k. With a key_stride s > 1, keys
+    and values are those of every s-th token of every s-th row (ToDo, arXiv 2402.13573): P is [N, T, T / s^2].
     """
 
-    def __init__(self, channels: int, branches: int, width: int | None = None, reduction: int = 1):
+    def __init__(
+        self, channels: int, branches: int, width: int | None = None, reduction: int = 1, key_stride: int = 1
+    ):
         super().__init__()
         inputs, self.width, self.reduction = branches * channels, width or channels, reduction
+        self.key_stride = key_stride
         self.sign = ThresholdSign(inputs)
         self.query = _Projection(inputs, self.width)
         self.key = _Projection(inputs, self.width)
@@ -39,9 +43,13 @@ class TokenAttention(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
 
     def probabilities(self, bits: Tensor) -> Tensor:
-        """P [N, T, T] of zeros and ones, from the binary tokens [N, K*C, h, w]."""
-        query, key = self.query(bits).flatten(2), self.key(bits).flatten(2)
+        """P [N, queries, keys] of zeros and ones, from the binary tokens [N, K*C, h, w]."""
+        query, key = self.query(bits).flatten(2), self.key(self._kept(bits)).flatten(2)
         return self.mask(query.transpose(1, 2) @ key / self.width**0.5 - self.threshold)
+
+    def _kept(self, bits: Tensor) -> Tensor:
+        """The tokens that keys and values are made of."""
+        return bits[:, :, :: self.key_stride, :: self.key_stride] if self.key_stride > 1 else bits
 
     def tokens(self, branches: Sequence[Tensor]) -> Tensor:
         """The binary tokens [N, K*C, h, w] of all branches."""
@@ -50,7 +58,7 @@ class TokenAttention(nn.Module):
 
     def forward(self, branches: Sequence[Tensor]) -> list[Tensor]:
         bits = self.tokens(branches)
-        mixed = self.value(bits).flatten(2) @ self.probabilities(bits).transpose(1, 2)
+        mixed = self.value(self._kept(bits)).flatten(2) @ self.probabilities(bits).transpose(1, 2)
         mixed = self.norm(mixed.unflatten(2, bits.shape[2:]))
         if self.reduction > 1:
             mixed = F.interpolate(mixed, scale_factor=float(self.reduction), mode="nearest")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm_bnn.lower.index import Scalar
+from tvm_bnn.lower.tally import Tally
 from tvm_bnn.relay_passes.fold_constants import is_constant
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.rewriter import op_name
@@ -20,11 +21,13 @@ class Anchor:
 
     element : logical index -> value. family : of schedules ("conv", "reduce", "argmax_resize", ...).
     word : (pixel, position) -> word of bits, where the anchor computes whole words.
+    tally : what the anchor counts, where it is a sum of bits.
     """
 
     element: Callable[[tuple], Scalar]
     family: str
     word: Callable[[tuple, Scalar], Scalar] | None = None
+    tally: Tally | None = None
 
 
 def builder_of(call) -> Callable | None:

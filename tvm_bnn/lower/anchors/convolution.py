@@ -29,6 +29,7 @@ from tvm_bnn.lower.bounds import within
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
 from tvm_bnn.lower.matrix import byte_sums, multiplies, sign_byte
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.tally import Table, different_bits_tally, product_tally
 from tvm_bnn.lower.words import word
 from tvm_bnn.relay_passes.borders import border_classes
 from tvm_bnn.relay_passes.fold_constants import value_of
@@ -198,7 +199,8 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
             lambda y, x, ky, kx: (y * sy + ky * dy, x * sx + kx * dx),
             sx,
         )
-        return Anchor(lambda index: sums(index[0], index[2], index[3], index[1]), "matrix_conv")
+        tally = product_tally(sums, int(np.prod(weight.shape[1:])))
+        return Anchor(tally.count, "matrix_conv", tally=tally)
 
     def padded(n, y, x, c):
         top, left, _, _ = geometry.padding
@@ -228,13 +230,9 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
             groups,
             inside,
         )
-    base = _base(reader, weight, geometry, (height, width), out, skipped=inside is not None)
-
-    def element(index):
-        n, c, y, x = index
-        return base(c, y, x) - tirx.const(2, "int32") * acc(n, y, x, c).astype("int32")
-
-    return Anchor(element, _family(groups))
+    base = _base(weight, geometry, (height, width), out, skipped=inside is not None)
+    tally = different_bits_tally(acc, base, int(np.prod(weight.shape[1:])))
+    return Anchor(lambda index: tally.sum(reader.table, index), _family(groups), tally=tally)
 
 
 def _sums_by_tables(
@@ -309,20 +307,15 @@ def _padding_words(pad_value: int, per_group: int):
 
 
 def _base(
-    reader: Reader,
-    weight: np.ndarray,
-    geometry: ops.BConv2DAttrs,
-    size: tuple[int, int],
-    out: tuple[int, ...],
-    skipped: bool,
-):
-    """K, plus what zero padding takes back, as a function of (filter, row, column).
+    weight: np.ndarray, geometry: ops.BConv2DAttrs, size: tuple[int, int], out: tuple[int, ...], skipped: bool
+) -> Table:
+    """K, plus what zero padding takes back, per filter and border class.
 
     skipped : sums leave out the rows of taps outside.
     """
     taps = int(np.prod(weight.shape[1:]))
     if geometry.pad_value != 0 or not any(geometry.padding):
-        return lambda c, y, x: tirx.const(taps, "int32")
+        return Table.of_number(taps)
     per_tap = np.where(weight, 1, -1).sum(axis=1)
     (row_class, row_masks), (column_class, column_masks) = (
         border_classes(size[a], weight.shape[2 + a], geometry.strides[a], geometry.dilation[a], before, out[a])
@@ -330,15 +323,8 @@ def _base(
     )
     inside = np.einsum("ry,cx->rcyx", np.stack(row_masks), np.stack(column_masks))
     counted = np.broadcast_to(np.stack(row_masks)[:, None, :, None] | (not skipped), inside.shape)
-    table = np.einsum("oyx,rcyx->rco", per_tap, ~inside & counted)
-    table = table + weight.shape[1] * counted.sum(axis=(2, 3))[..., None]
-    table = np.pad(table, [(0, 0), (0, 0), (0, padded_channels(len(weight)) - len(weight))]).astype(np.int32)
-    base = reader.array(table, "base")
-    rows, columns = (
-        reader.array(np.array(classes, np.int32), name)
-        for classes, name in ((row_class, "row_class"), (column_class, "column_class"))
-    )
-    return lambda c, y, x: base(rows(y), columns(x), c)
+    values = weight.shape[1] * counted.sum(axis=(2, 3)) + np.einsum("oyx,rcyx->orc", per_tap, ~inside & counted)
+    return Table(values.astype(np.int32), tuple(row_class), tuple(column_class))
 
 
 def _is_planar(reader: Reader, expr: relax.Expr) -> bool:

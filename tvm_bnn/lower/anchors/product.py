@@ -8,6 +8,7 @@ from tvm_bnn.lower.anchors.reduction import last_channels
 from tvm_bnn.lower.index import broadcast_index
 from tvm_bnn.lower.layout import padded_channels, words
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.tally import Table, different_bits_tally
 from tvm_bnn.lower.words import word
 from tvm_bnn.relay_passes.rewriter import shape_of
 
@@ -36,7 +37,7 @@ def bmatmul(reader: Reader, call: relax.Call, target) -> Anchor:
     Stage ``filters`` has the words of the other operand with its columns last, as vectors read them.
     """
     left, right = call.args
-    batch, length, *plane = shape_of(left)
+    batch, length, height, width = shape_of(left)
     columns = shape_of(right)[3]
     lanes = min(target.lanes32, padded_channels(columns))
 
@@ -47,15 +48,12 @@ def bmatmul(reader: Reader, call: relax.Call, target) -> Anchor:
     filters = reader.compute((batch, blocks, words(length), lanes), column_words, "filters")
     acc = bit_sums(
         reader,
-        (batch, columns, *plane),
+        (batch, columns, height, width),
         (1, 1, words(length)),
         lambda n, y, x, ky, kx, group, k: word(reader, left, (n, y, x), k),
         lambda n, o, ky, kx, k: filters(n, o // lanes, k, o % lanes),
         target,
     )
 
-    def element(index):
-        n, c, y, x = index
-        return tirx.const(length, "int32") - tirx.const(2, "int32") * acc(n, y, x, c).astype("int32")
-
-    return Anchor(element, "conv")
+    tally = different_bits_tally(acc, Table.of_number(length), length)
+    return Anchor(lambda index: tally.sum(reader.table, index), "conv", tally=tally)

@@ -1,0 +1,161 @@
+"""SinkViews: chains of rearrangements shrink, elementwise operators move before those of a product."""
+
+import numpy as np
+import pytest
+import tvm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tvm import relax
+from tvm.relax.op import add, exp, greater, multiply, permute_dims, reshape
+
+from tvm_bnn import ops
+from tvm_bnn.relay_passes.arrangement import Arrangement
+from tvm_bnn.relay_passes.sink_views import SinkViews
+
+BITS = (2, 33, 3, 4), (2, 33, 1, 5)  # a product of [2, 5, 3, 4]
+
+
+def emit(expr):
+    return relax.BlockBuilder.current().emit(expr)
+
+
+# --- arrangements ---------------------------------------------------------------------------------------------------
+
+
+def factors(number):
+    return [f for f in range(1, number + 1) if number % f == 0]
+
+
+@st.composite
+def chains(draw):
+    """A shape, and steps: ("permute", axes) or ("reshape", shape)."""
+    shape = tuple(draw(st.lists(st.sampled_from([1, 2, 3, 4, 6, 8]), min_size=1, max_size=4)))
+    first, steps = shape, []
+    for _ in range(draw(st.integers(1, 5))):
+        if draw(st.booleans()):
+            axes = draw(st.permutations(range(len(shape))))
+            steps.append(("permute", axes))
+            shape = tuple(shape[axis] for axis in axes)
+            continue
+        left, cut = int(np.prod(shape)), []
+        while left > 1 and len(cut) < 4:
+            cut.append(draw(st.sampled_from(factors(left))))
+            left //= cut[-1]
+        shape = (*cut, left)
+        steps.append(("reshape", shape))
+    return first, steps
+
+
+def moved(array, arrangement):
+    return array.reshape(arrangement.atoms).transpose(arrangement.order).reshape(arrangement.shape)
+
+
+@settings(max_examples=300, deadline=None)
+@given(chains())
+def test_a_chain_is_one_permutation_of_atoms(chain):
+    shape, steps = chain
+    array = np.arange(np.prod(shape)).reshape(shape)
+    arrangement, expected = Arrangement.identity(shape), array
+    for kind, argument in steps:
+        after = arrangement.permuted(argument) if kind == "permute" else arrangement.reshaped(argument)
+        if after is None:
+            assert kind == "reshape"
+            break
+        arrangement = after
+        expected = expected.transpose(argument) if kind == "permute" else expected.reshape(argument)
+    np.testing.assert_array_equal(moved(array, arrangement), expected)
+    np.testing.assert_array_equal(moved(expected, arrangement.inverse()), array)
+    axes = arrangement._axes()
+    if axes is not None:
+        np.testing.assert_array_equal(array.transpose(axes), expected)
+    assert arrangement.moves == (not np.array_equal(expected.reshape(-1), array.reshape(-1)))
+    axis = arrangement.innermost()
+    if axis is not None:
+        assert (np.diff(expected, axis=axis)[(slice(None),) * axis + (slice(0, 1),)] == 1).all()
+
+
+def test_a_reshape_across_factors_has_no_form():
+    turned = Arrangement.identity((3, 4)).permuted((1, 0))
+    assert turned.reshaped((6, 2)) is None and turned.reshaped((2, 6)) is not None
+
+
+# --- the pass -------------------------------------------------------------------------------------------------------
+
+SHORT = {
+    "there and back": (lambda x: permute_dims(emit(permute_dims(x, (0, 2, 1))), (0, 2, 1)), lambda x: x),
+    "two reshapes": (lambda x: reshape(emit(reshape(x, (6, 20))), (2, 60)), lambda x: reshape(x, (2, 60))),
+    "two permutations": (
+        lambda x: permute_dims(emit(permute_dims(x, (1, 0, 2))), (2, 1, 0)),
+        lambda x: permute_dims(x, (2, 0, 1)),
+    ),
+    "a transposition through a batch": (
+        lambda x: reshape(emit(permute_dims(emit(reshape(x, (1, 2, 3, 20))), (0, 1, 3, 2))), (2, 20, 3)),
+        lambda x: permute_dims(x, (0, 2, 1)),
+    ),
+    "one that has to stay": (lambda x: permute_dims(x, (0, 2, 1)), lambda x: permute_dims(x, (0, 2, 1))),
+}
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_chains_become_the_shortest(build, run, agree, kind):
+    before, expected = SHORT[kind]
+    shape = (2, 3, 20)
+    module = build(lambda x: exp(emit(before(emit(exp(x))))), shape)
+    after = run(module, SinkViews())
+
+    def shortest(x):
+        value = expected(emit(exp(x)))
+        return exp(value if isinstance(value, relax.Var) else emit(value))
+
+    tvm.ir.assert_structural_equal(after, build(shortest, shape))
+    agree(module, after)
+
+
+def turned(value):
+    """[2, 5, 3, 4] as [2, 12, 5]."""
+    return emit(permute_dims(emit(reshape(value, (2, 5, 12))), (0, 2, 1)))
+
+
+def scores(a, b):
+    return emit(
+        ops.affine(emit(ops.bmatmul(a, b)), *(relax.const(np.full((1, 1, 1, 1), v, np.float32)) for v in (1, 0)))
+    )
+
+
+def test_a_comparison_moves_before_the_transposition(build, run, agree):
+    half = relax.const(np.float32(0.5))
+    module = build(
+        lambda a, b: greater(emit(multiply(turned(scores(a, b)), half)), half), *BITS, dtypes=("bool", "bool")
+    )
+    expected = build(
+        lambda a, b: turned(emit(greater(emit(multiply(scores(a, b), half)), half))), *BITS, dtypes=("bool", "bool")
+    )
+    after = run(module, SinkViews())
+    tvm.ir.assert_structural_equal(after, expected)
+    agree(module, after)
+
+
+def test_operands_that_are_moved_alike_meet_before(build, run, agree, operators):
+    def total(a, b):
+        value = scores(a, b)
+        return add(turned(value), turned(emit(exp(value))))
+
+    module = build(total, *BITS, dtypes=("bool", "bool"))
+    after = run(module, SinkViews())
+    assert operators(after)[-3:] == ["relax.add", "relax.reshape", "relax.permute_dims"]
+    agree(module, after)
+
+
+KEPT = {
+    "moved in two ways": lambda a, b: add(turned(scores(a, b)), emit(reshape(scores(a, b), (2, 12, 5)))),
+    "a constant of many elements": lambda a, b: multiply(
+        turned(scores(a, b)), relax.const(np.arange(5, dtype=np.float32))
+    ),
+    "something that is no product": lambda a, b: exp(emit(reshape(emit(relax.op.astype(a, "float32")), (2, 33, 12)))),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_declines(build, run, kind):
+    module = build(KEPT[kind], *BITS, dtypes=("bool", "bool"))
+    tvm.ir.assert_structural_equal(run(module, SinkViews()), module)

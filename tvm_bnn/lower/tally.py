@@ -1,0 +1,127 @@
+"""Tests of integer sums, made of what is counted: one comparison with a constant.
+
+A sum is ``base - 2 * count`` of different bits, or the count itself (a sum of products). ``bnn.interval`` of it,
+``lowest <= sum <= lowest + span``, is then a test of the count, whose ends are known when the kernel is built: where it
+is a threshold of one direction in every filter, nothing but the comparison is left to do for an element.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import relax, tirx
+
+from tvm_bnn.lower.index import Index, Scalar
+from tvm_bnn.lower.layout import padded_channels
+from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
+from tvm_bnn.relay_passes.rewriter import op_name
+
+
+@dataclass(frozen=True)
+class Table:
+    """Constants per filter and border class: values [O or 1, CY, CX], and the class of each row and column."""
+
+    values: np.ndarray
+    rows: tuple[int, ...] = ()
+    columns: tuple[int, ...] = ()
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether values differ from border class to border class."""
+        return self.values.shape[1:] != (1, 1)
+
+    @classmethod
+    def of_number(cls, value: int) -> "Table":
+        """One value for all, int32."""
+        return cls(np.full((1, 1, 1), value, np.int32))
+
+    @classmethod
+    def of(cls, expr: relax.Expr, lookup: Callable) -> "Table | None":
+        """The table behind an operand [1, O, 1, 1] or ``bnn.border_bias``; None where it is neither."""
+        if is_constant(expr):
+            value = value_of(expr)
+            return cls(value.reshape(-1, 1, 1)) if value.size == 1 or value.shape == (1, value.size, 1, 1) else None
+        bound = lookup(expr)
+        if op_name(bound) != "bnn.border_bias":
+            return None
+        rows, columns = (tuple(int(c) for c in bound.attrs[name]) for name in ("row_class", "column_class"))
+        return cls(value_of(bound.args[0]), rows, columns)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What an integer sum is counted by.
+
+    count : logical index -> the count, of a dtype. base : ``sum = base + factor * count``.
+    least, most : the ends of what is counted. factor : -2 (different bits) or 1.
+    """
+
+    count: Callable[[Index], Scalar]
+    base: Table
+    factor: int
+    least: int
+    most: int
+    dtype: str
+
+    def sum(self, read: Callable[[Table, Index], Scalar], index: Index) -> Scalar:
+        """The integer sum, int32; read : loads a constant of a table at an index."""
+        return read(self.base, index) + tirx.const(self.factor, "int32") * self.count(index).astype("int32")
+
+    def bounds(self, lowest: Table, span: Table) -> tuple[np.ndarray, np.ndarray] | None:
+        """First and last count [O, CY, CX] that pass; None where all but an interval do."""
+        low, base = lowest.values.astype(np.int64), self.base.values.astype(np.int64)
+        high = low + span.values.astype(np.int64)
+        if (high >= 1 << 31).any():
+            return None
+        first, last = low - base, high - base
+        if self.factor < 0:
+            first, last = -(last // -self.factor), first // self.factor
+        return first, last
+
+    def test(self, lowest: Table | None, span: Table | None, read: Callable[[Table, Index], Scalar], index: Index):
+        """``bnn.interval`` of the sum as a test of the count; None where that is no simpler.
+
+        read : loads a constant of a table at an index.
+        """
+        if lowest is None or span is None:
+            return None
+        classed = [table for table in (self.base, lowest, span) if table.has_classes]
+        if any((table.rows, table.columns) != (classed[0].rows, classed[0].columns) for table in classed):
+            return None
+        found = self.bounds(lowest, span)
+        if found is None:
+            return None
+        first, last = found
+        where = classed[0] if classed else self.base
+        if (first <= self.least).all():
+            limit = np.clip(last + 1, self.least, self.most + 1).astype(self.dtype)
+            return self.count(index) < read(Table(limit, where.rows, where.columns), index)
+        if (last >= self.most).all():
+            limit = np.clip(first, self.least, self.most + 1).astype(self.dtype)
+            return self.count(index) >= read(Table(limit, where.rows, where.columns), index)
+        if self.factor == 1 or first.size == 1:  # TVM simplifies a difference of numbers as if it did not wrap around
+            return None
+        never = last < first
+        begin, width = (
+            Table(np.where(never, *choice).astype(np.uint32), where.rows, where.columns)
+            for choice in ((self.most + 1, first), (0, last - first))
+        )
+        return self.count(index) - read(begin, index) <= read(width, index)
+
+
+def different_bits_tally(acc: Callable, base: Table, terms: int) -> Tally:
+    """A sum of as many signs as there are terms, of a stage [N, H, W, O] that counts different bits, uint32."""
+    return Tally(lambda index: acc(index[0], index[2], index[3], index[1]), base, -2, 0, terms, "uint32")
+
+
+def product_tally(acc: Callable, terms: int) -> Tally:
+    """A sum of as many signs as there are terms, which a stage [N, H, W, O] holds itself, int32."""
+    zero = Table.of_number(0)
+    return Tally(lambda index: acc(index[0], index[2], index[3], index[1]), zero, 1, -terms, terms, "int32")
+
+
+def stored_table(table: Table) -> np.ndarray:
+    """[CY, CX, O padded], channels last as kernels read them."""
+    channels = len(table.values)
+    widths = ((0, padded_channels(channels) - channels), (0, 0), (0, 0))
+    return np.ascontiguousarray(np.pad(table.values, widths).transpose(1, 2, 0))
