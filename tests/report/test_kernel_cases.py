@@ -6,7 +6,18 @@ import torch
 
 from tvm_bnn.reference import evaluate
 from tvm_bnn.report.kernel_call import KernelCall
-from tvm_bnn.report.kernel_cases import KERNELS, SQUARE, WIDE, Layer, packing, resize, stem, to_bits, to_float
+from tvm_bnn.report.kernel_cases import (
+    KERNELS,
+    SQUARE,
+    WIDE,
+    Layer,
+    attention,
+    packing,
+    resize,
+    stem,
+    to_bits,
+    to_float,
+)
 from tvm_bnn.report.timing import Seconds
 from tvm_bnn.targets import host
 
@@ -19,6 +30,7 @@ SMALL = {
     "packing, channels last": (packing((7, 6, 64), True), "elementwise", (1, 7, 6, 2), "uint32"),
     "packing, channels first": (packing((7, 6, 64), False), "elementwise", (1, 7, 6, 2), "uint32"),
     "stem": (stem(Layer((16, 15, 3), 32, 7, 2)), "conv2d", (1, 8, 8, 32), "float32"),
+    "attention": (attention(64, 32, 2), "main", (1, 2, 64, 32), "float32"),
     "resize": (resize((5, 6, 32), 2), "resize2d", (1, 10, 12, 32), "float32"),
 }
 
@@ -34,7 +46,7 @@ def test_the_kernel_is_the_only_one_measured_and_its_module_is_exact(name):
         call.close()
     assert isinstance(seconds, Seconds) and seconds > 0
     assert call.kernel == family and call.rule
-    result = call._arguments[-1]
+    result = call._arguments[-1] if built.value is not None else call.results[0]
     assert (tuple(result.shape), str(result.dtype)) == (shape, dtype)
     for found, expected in zip(call.results, evaluate(built.module, built.data), strict=True):
         np.testing.assert_array_equal(found, expected)

@@ -1,4 +1,4 @@
-"""One kernel of a compiled module, ready to be called by itself on the arguments that the module gave it."""
+"""One kernel of a compiled module, or all of it, ready to be called by itself on the arguments that it was given."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ from tvm_bnn.schedules import schedule_module
 from tvm_bnn.schedules.apply import BUILD_CONFIG, RULE_ATTR
 from tvm_bnn.targets import Target
 
+#: The function of a module that calls its kernels.
+_WHOLE = "main"
+
 
 class KernelCall:
-    """The kernel that makes one value of a module of Relax operators.
+    """The kernel that makes one value of a module of Relax operators, or all of its kernels.
 
     results : of the whole module, as a flat list; what a test compares with the reference.
-    kernel, rule : the kernel's name, and that of its schedule's rule.
+    kernel, rule : the kernel's name, and that of its schedule's rule; of all kernels, "main" and the rules of each.
 
     A call runs the kernel alone and returns the seconds it took. TVM keeps a pool of workers per Python thread, so
     the kernel runs in a thread of its own; that thread, not the caller, looks at the clock.
     """
 
-    def __init__(self, module: tvm.IRModule, value: str, data: Sequence[np.ndarray], target: Target) -> None:
-        """`value` : name of a binding in `main`; `data` : one array per argument of `main`."""
+    def __init__(self, module: tvm.IRModule, value: str | None, data: Sequence[np.ndarray], target: Target) -> None:
+        """`value` : name of a binding in `main`, None for all kernels; `data` : one array per argument of `main`."""
         lowered = lower(module, target)
-        self.kernel = lowered.kernel_of[value]
+        self.kernel = _WHOLE if value is None else lowered.kernel_of[value]
         scheduled = schedule_module(lowered.module, lowered.family_of, target)
-        self.rule = str(scheduled[self.kernel].attrs[RULE_ATTR])
+        timed = lowered.family_of if value is None else [self.kernel]
+        self.rule = ", ".join(dict.fromkeys(str(scheduled[name].attrs[RULE_ATTR]) for name in timed))
         with tvm.transform.PassContext(config=BUILD_CONFIG):
             executable = tvm.compile(scheduled, target=target.tvm())
         self._thread = own_pool(target.threads)
@@ -65,6 +69,8 @@ class KernelCall:
 
         self._machine.set_instrument(watch)
         results = _flat(self._machine["main"](*map(tvm.runtime.tensor, data)))
+        if self.kernel == _WHOLE:
+            last = [self._machine[_WHOLE], [tvm.runtime.tensor(each) for each in data]]
         function, arguments = last
         return function, arguments, results
 

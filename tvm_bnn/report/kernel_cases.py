@@ -6,6 +6,7 @@ a threshold a filter) or float with a scale, a shift and a residual, as in a res
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 from tvm import relax
 
 from tvm_bnn import ops
+from tvm_bnn.frontend import import_program
+from tvm_bnn.relay_passes.convert_binary import Decisions
+from tvm_bnn.relay_passes.pipeline import optimize
 
 Map = tuple[int, int, int]
 F32 = 4
@@ -64,12 +68,12 @@ class Layer:
 class Built:
     """A row's module.
 
-    value : name of the binding whose kernel is measured.
+    value : name of the binding whose kernel is measured; None for the whole module.
     data : arguments of `main`.
     """
 
     module: tvm.IRModule
-    value: str
+    value: str | None
     data: list[np.ndarray]
 
 
@@ -270,6 +274,48 @@ def resize(size: Map, scale: int) -> Kernel:
     )
 
 
+class BinaryAttention(nn.Module):
+    """Attention with two-level operands and probabilities, of queries, keys, values [B, heads, tokens, width]."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The values that each query attends to, added up."""
+        q, k, v = (torch.where(x >= 0, 1.0, -1.0) for x in (q, k, v))
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        return torch.relu(torch.sign(scores - 0.5)) @ v
+
+
+class FloatAttention(nn.Module):
+    """The same with real operands and softmax."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The means of the values, weighted."""
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+def attention(tokens: int, width: int, heads: int) -> Kernel:
+    """Attention of every token to every token: packing, scores, threshold, and the sum of the values."""
+
+    def inputs() -> tuple[Tensor, Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        first, second, third = (torch.randn(1, heads, tokens, width, generator=generator) for _ in range(3))
+        return first, second, third
+
+    def build() -> Built:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PyTorch's own making
+            program = torch.export.export(BinaryAttention(), inputs())
+        module = optimize(import_program(program).module, Decisions())
+        return Built(module, None, [each.numpy() for each in inputs()])
+
+    return Kernel(
+        f"attention-{heads}x{tokens}x{width}",
+        build,
+        lambda: (FloatAttention(), inputs()),
+        binary_macs=2 * heads * tokens**2 * width,
+        maps=(heads * tokens * width * F32,) * 4,
+    )
+
+
 SQUARE: tuple[Map, ...] = ((56, 56, 64), (28, 28, 128), (14, 14, 256), (7, 7, 512))
 WIDE: tuple[Map, ...] = ((128, 256, 64), (64, 128, 128), (32, 64, 256), (16, 32, 512))
 _CONVOLUTIONS = (
@@ -290,4 +336,6 @@ KERNELS: tuple[Kernel, ...] = (
     *(stem(Layer(size, 64, kernel, 2)) for kernel in (3, 7) for size in ((224, 224, 3), (512, 1024, 3))),
     resize((32, 64, 128), 2),
     resize((64, 128, 19), 8),
+    attention(1024, 64, 4),
+    attention(4096, 64, 4),
 )
