@@ -1,5 +1,6 @@
 """Kernels without an anchor: chains of elementwise operators, layout copies and packing."""
 
+from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
@@ -84,9 +85,35 @@ def _own_loops(sch: Schedule, value: SBlockRV, target) -> LoopRV | None:
     """Rows in parallel and channels in vectors for a value by itself; a single number has no loops."""
     if not sch.get_loops(value):
         return None
+    if _turns_channels(sch, value):
+        return _transposed_loops(sch, value, target)
     *outer, channels = sch.get_loops(value)
     _vectors(sch, channels, target)
     return parallel_rows(sch, outer)
+
+
+def _turns_channels(sch: Schedule, value: SBlockRV) -> bool:
+    """Whether neighbours in memory of all maps that a value reads are its second of four axes."""
+    block = sch.get(value)
+    if len(block.iter_vars) != 4:
+        return False
+    c = block.iter_vars[1].var
+    maps = [read.region[-1].min for read in block.reads if len(read.region) == 4]
+    return bool(maps) and all(isinstance(last, tirx.Var) and last.same_as(c) for last in maps)
+
+
+def _transposed_loops(sch: Schedule, value: SBlockRV, target) -> LoopRV:
+    """Rows in parallel; within one, all channels of a few pixels, whose lines stay in the first-level cache."""
+    n, c, y, x = sch.get_loops(value)
+    width = extent(sch, x)
+    pixels = max(p for p in range(1, min(width, target.lanes32) + 1) if width % p == 0)
+    xo, xi = sch.split(x, [None, pixels])
+    sch.reorder(n, y, xo, c, xi)
+    if pixels == target.lanes32:
+        sch.vectorize(xi)
+    rows = sch.fuse(n, y)
+    sch.parallel(rows)
+    return c
 
 
 def _placed_under(sch: Schedule, value: SBlockRV, loop: LoopRV) -> bool:
