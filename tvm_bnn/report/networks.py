@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +21,14 @@ from torch import Tensor, nn
 
 from tvm_bnn.compiler import Compilation, compile_source
 from tvm_bnn.console import Progress
-from tvm_bnn.examples import reactnet as reactnet18
-from tvm_bnn.examples.ding2024 import bench, example_inputs, float_twin
+from tvm_bnn.examples import bimtdp, groupnet, reactnet, restoration, unet
+from tvm_bnn.examples import ding2024 as ding
 from tvm_bnn.frontend.source import load_source
 from tvm_bnn.report import memory
 from tvm_bnn.report.layer_times import LayerTime, layer_times
 from tvm_bnn.report.limit import work_of
 from tvm_bnn.report.machine import MB, Limits
-from tvm_bnn.report.peers import PEERS, FloatNetwork, Peer, Run, Telling, prepared
+from tvm_bnn.report.peers import PEERS, FloatNetwork, Peer, Run, Telling, first_of, prepared
 from tvm_bnn.report.rows import OURS, OURS_ALONE, Compared, compared
 from tvm_bnn.report.timing import interleave
 from tvm_bnn.targets import Target, host
@@ -50,8 +51,8 @@ class Network:
 class Row(Compared):
     """One measured row.
 
-    agreement : name -> share of pixels (of a classifier: of images) with the same class as in PyTorch: of ours with
-        the binary network, of a peer with the float twin.
+    agreement : name -> share of pixels (of a classifier: of images) with the same class as in PyTorch, in the first
+        output: of ours with the binary network, of a peer with the float twin. Channels of an image count as classes.
     pytorch_agreement : the same share of PyTorch with itself, oneDNN off, on the binary network. With random weights
         one flipped bit spreads far, and this is what can be expected of ours.
     layers : each kernel of ours in the order of the calls; see `tvm_bnn.report.layer_times`.
@@ -77,24 +78,34 @@ class Row(Compared):
     weight_bytes: int
 
 
-def ding2024(stem: str, size: tuple[int, int]) -> Network:
-    """`bench` with K=1 at an input size (H, W)."""
+def example(
+    name: str,
+    package: Any,
+    make: Callable[[], nn.Module],
+    size: tuple[int, int],
+    twin: Callable[[nn.Module], nn.Module] | None = None,
+) -> Network:
+    """A network of a package of `tvm_bnn.examples` at an input size (H, W).
 
-    def make() -> tuple[nn.Module, nn.Module, tuple[Tensor, ...]]:
-        network = bench(stem=stem)
-        return network, float_twin(network.config), example_inputs(network, size)
+    make : its factory. twin : network -> float twin, by default that of the package.
+    """
 
-    return Network(f"bench-{stem}-{size[0]}x{size[1]}", make)
+    def made() -> tuple[nn.Module, nn.Module, tuple[Tensor, ...]]:
+        network = make()
+        return network, twin(network) if twin else package.float_twin(), package.example_inputs(network, size)
+
+    return Network(f"{name}-{size[0]}x{size[1]}", made)
 
 
-def reactnet(size: tuple[int, int]) -> Network:
-    """ReActNet-18 with 1,000 classes at an input size (H, W)."""
+def ding2024(stem: str, size: tuple[int, int], branches: int = 1) -> Network:
+    """`bench` with K branches at an input size (H, W); its twin has one."""
+    name = f"bench-{stem}" if branches == 1 else f"bench-k{branches}-{stem}"
+    return example(name, ding, partial(ding.bench, branches, stem), size, _twin_of(ding))
 
-    def make() -> tuple[nn.Module, nn.Module, tuple[Tensor, ...]]:
-        network = reactnet18.reactnet18()
-        return network, reactnet18.float_twin(), reactnet18.example_inputs(network, size)
 
-    return Network(f"reactnet18-{size[0]}x{size[1]}", make)
+def _twin_of(package: Any) -> Callable[[nn.Module], nn.Module]:
+    """The float twin of a network whose package has one for each configuration."""
+    return lambda network: package.float_twin(network.config)
 
 
 NETWORKS: tuple[Network, ...] = (
@@ -102,7 +113,13 @@ NETWORKS: tuple[Network, ...] = (
     ding2024("3x3", (256, 512)),
     ding2024("7x7", (512, 1024)),
     ding2024("7x7", (256, 512)),
-    reactnet((224, 224)),
+    ding2024("3x3", (512, 1024), branches=3),
+    example("reactnet18", reactnet, reactnet.reactnet18, (224, 224)),
+    example("groupnet18-k5", groupnet, groupnet.groupnet, (224, 224), _twin_of(groupnet)),
+    example("groupnet18-k5-deeplab", groupnet, groupnet.groupnet_segmentation, (256, 512), _twin_of(groupnet)),
+    example("unet", unet, unet.unet, (256, 512)),
+    example("bimtdp", bimtdp, bimtdp.bimtdp, (256, 512)),
+    example("restoration-x2", restoration, restoration.restoration, (128, 256)),
 )
 
 
@@ -137,8 +154,8 @@ def measure(
     for network in networks:
         with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder, torch.no_grad():
             model, twin, inputs = network.make()
-            expected = dict.fromkeys((peer.name for peer in peers), twin(*inputs).numpy())
-            expected[OURS] = model(*inputs).numpy()
+            expected = dict.fromkeys((peer.name for peer in peers), first_of(twin(*inputs)).numpy())
+            expected[OURS] = first_of(model(*inputs)).numpy()
             itself = _same(_without_onednn(model, inputs), expected[OURS])
             shared = FloatNetwork(twin, inputs, Path(folder))
             compiled: dict[int, _Compiled] = {}
@@ -151,7 +168,7 @@ def measure(
                     others, left_out = prepared({p.name: partial(p.prepare, shared, threads) for p in peers})
                     runs.update(others)
                 with progress.phase(f"{network.name}, threads: {threads}, measure"):
-                    agreement = {name: _same(run(), expected[name]) for name, run in runs.items()}
+                    agreement = {name: _same(first_of(run()), expected[name]) for name, run in runs.items()}
                     alone = {OURS_ALONE: compiled[1].run} if threads > 1 else {}
                     timings = interleave({**runs, **alone}, rounds)
                     layers = layer_times(ours.made, shared.arrays(), threads, rounds)
@@ -206,7 +223,7 @@ def _without_onednn(model: nn.Module, inputs: tuple[Tensor, ...]) -> np.ndarray:
         # of settings for graphics cards
         warnings.simplefilter("ignore")
         with torch.backends.mkldnn.flags(enabled=False):
-            return model(*inputs).numpy()
+            return first_of(model(*inputs)).numpy()
 
 
 def _same(found: np.ndarray, expected: np.ndarray) -> float:

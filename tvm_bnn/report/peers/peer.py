@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class Telling:
 class FloatNetwork:
     """A float network for peers to run.
 
-    source : a module in eval mode, with one output, or the file in which `stored` has left one.
+    source : a module in eval mode, or the file in which `stored` has left one.
     inputs : arguments of one call.
     folder : for files that peers need, once made; its owner removes it.
     """
@@ -101,8 +101,8 @@ class Peer:
 
     name : with the precision, such as "onnxruntime-fp32".
     modules : what must be importable.
-    prepare : (network, threads) -> a function that runs the network once on its inputs, and gives the result; raises
-        RuntimeError where the peer cannot run it.
+    prepare : (network, threads) -> a function that runs the network once on its inputs, and gives the (first) result;
+        raises RuntimeError where the peer cannot run it.
     load : loads what importing the modules leaves for later.
     compiles : whether `prepare` compiles, in this process, what a user would compile elsewhere or before; what memory
         an inference needs then cannot be told.
@@ -136,6 +136,11 @@ class BinaryPeer:
     def missing(self) -> str | None:
         """Why the peer cannot take part here; None where it can."""
         return _missing(self.modules)
+
+
+def first_of(result: Any) -> Any:
+    """The result of a network, or the first of several."""
+    return result[0] if isinstance(result, tuple) else result
 
 
 def prepared(makers: Mapping[str, Callable[[], Made]]) -> tuple[dict[str, Made], dict[str, str]]:

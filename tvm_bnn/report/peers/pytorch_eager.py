@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tvm_bnn.report.peers.peer import FloatNetwork, Peer, Run
+from tvm_bnn.report.peers.peer import FloatNetwork, Peer, Run, first_of
 
 
 def prepare(network: FloatNetwork, threads: int) -> Run:
@@ -24,7 +24,7 @@ def module_run(module: Callable[..., Tensor], inputs: Sequence[Tensor], threads:
         torch.set_num_threads(threads)
         try:
             with torch.inference_mode():
-                return module(*inputs).numpy()
+                return first_of(module(*inputs)).numpy()
         finally:
             torch.set_num_threads(before)
 
