@@ -197,9 +197,12 @@ def _accumulate(
         sums += _accumulate(sch, counts, words, [n, y, r], [x, om, ov])
     else:
         first, kx, kc = taps
-        # One loop over the contiguous (kx, channel) run: LLVM would unroll a short one and spill accumulators.
-        run = sch.fuse(kx, kc)
-        sch.reorder(*outer, first, run, *inner)
+        if "whole_rows" in sch.get(acc).annotations:  # which pixels count is known once kx is unrolled
+            run = [kx, kc]
+            sch.unroll(kx)
+        else:  # one loop over the contiguous (kx, channel) run: LLVM would unroll a short one and spill accumulators
+            run = [sch.fuse(kx, kc)]
+        sch.reorder(*outer, first, *run, *inner)
     in_registers(sch, inner)
     return [(acc, first), *sums]
 

@@ -67,6 +67,16 @@ def test_a_split_loop_keeps_its_choice(sch):
     assert run(func) == EXPECTED
 
 
+def test_bounds_of_a_loop_inside_stay_a_choice(sch):
+    block = sch.get_sblock("out")
+    y, k = sch.get_loops(block)
+    sch.reorder(k, y)
+    sch.decompose_reduction(block, k)
+    func = bound_sums(sch.mod["main"])
+    assert "within" in func.script()
+    assert run(func) == EXPECTED
+
+
 def test_other_kernels_stay_as_they_are():
     data = te.placeholder((4,), "int32", name="data")
     func = te.create_prim_func([data, te.compute((4,), lambda i: data(i) + 1, name="out")])

@@ -1,8 +1,9 @@
 """Sums that leave terms out: each term says whether it counts, and a scheduled kernel does not visit the others.
 
 ``within(first, last, index, value)`` is value where first <= index < last, else 0. In a sum it stands around the whole
-term. ``bound_sums`` makes it the bounds of the loop that is ``index`` (what else that loop holds is there for the sum);
-where the loop was split or fused with others, it stays a choice for each element.
+term. ``bound_sums`` makes it the bounds of the loop that is ``index`` (what else that loop holds is there for the sum).
+Where the loop was split or fused with others, or the bounds depend on a loop inside of it, it stays a choice for each
+element; unrolled loops make that choice when they are built.
 """
 
 from collections.abc import Iterator
@@ -19,9 +20,10 @@ _Bounds = dict[tirx.Var, tuple[tirx.Expr, tirx.Expr]]
 
 
 def _lower_within(call):
-    """A choice for each element, or lane."""
-    first, last, index, value = call.args
-    return tirx.Select(tirx.And(first <= index, index < last), value, tirx.const(0, str(call.ty.dtype)))
+    """A choice for each element, or for lanes that agree; the value is not computed where it does not count."""
+    first, last, index = (each.value if isinstance(each, tirx.Broadcast) else each for each in call.args[:3])
+    zero = tirx.const(0, str(call.ty.dtype))
+    return tirx.if_then_else(tirx.And(first <= index, index < last), call.args[3], zero)
 
 
 register(_WITHIN, 4, _lower_within)
@@ -48,7 +50,7 @@ def bound_sums(func: tirx.PrimFunc) -> tirx.PrimFunc:
         ]
     )
     placed = place(tvm.IRModule({"main": func}))["main"]
-    return placed.with_body(_bounded(placed.body, {}))
+    return placed.with_body(_bounded(placed.body, (), {}))
 
 
 def _stores(stmt: tirx.Stmt) -> Iterator[tirx.BufferStore]:
@@ -70,26 +72,32 @@ def _choice(store: tirx.BufferStore) -> ir.Call | None:
     return added if getattr(getattr(added, "op", None), "name", "") == _WITHIN else None
 
 
-def _bounded(stmt: tirx.Stmt, found: _Bounds) -> tirx.Stmt:
-    """A statement without choices that are about loops; found : what they say of the loops around it."""
+def _bounded(stmt: tirx.Stmt, around: tuple[tirx.Var, ...], found: _Bounds) -> tirx.Stmt:
+    """A statement without choices that are about loops; around : those loops' variables, found : their bounds."""
     if isinstance(stmt, tirx.BufferStore):
         choice = _choice(stmt)
-        if choice is None or not isinstance(choice.args[2], tirx.Var):
+        if choice is None:
             return stmt
         first, last, index, term = choice.args
+        if not isinstance(index, tirx.Var):
+            return stmt
+        inside = around[around.index(index) :]
+        if any(var.same_as(inner) for var in tirx.analysis.undefined_vars(first + last) for inner in inside):
+            return stmt
         found[index] = first, last
         return tirx.BufferStore(stmt.buffer, stmt.value.a + term, stmt.indices)
     if isinstance(stmt, SBlockRealize):
         block = stmt.block
         inner = SBlock(
-            block.iter_vars, block.reads, block.writes, block.name_hint, _bounded(block.body, found), block.init,
-            block.alloc_buffers, block.match_buffers, block.annotations,
+            block.iter_vars, block.reads, block.writes, block.name_hint, _bounded(block.body, around, found),
+            block.init, block.alloc_buffers, block.match_buffers, block.annotations,
         )  # fmt: skip
         return SBlockRealize(stmt.iter_values, stmt.predicate, inner)
     if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([_bounded(part, found) for part in stmt.seq])
+        return tirx.SeqStmt([_bounded(part, around, found) for part in stmt.seq])
     if isinstance(stmt, tirx.For):
-        body, begin, extent = _bounded(stmt.body, found), stmt.min, stmt.extent
+        body = _bounded(stmt.body, (*around, stmt.loop_var), found)
+        begin, extent = stmt.min, stmt.extent
         if stmt.loop_var in found:
             begin, last = found.pop(stmt.loop_var)
             extent = last - begin

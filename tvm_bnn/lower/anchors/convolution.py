@@ -13,7 +13,8 @@ a constant per (filter, border class), takes that back:
 ``sum = base[row class, column class, o] - 2*acc,   base = K + sum over padded taps of s(w)``.
 
 Rows of taps that are padded with zeros are not visited at all: then K counts the taps of the other rows, and the sum
-runs over those of them that are padded at the left and the right.
+runs over those of them that are padded at the left and the right. Where a register tile is a whole row of the map, so
+that which pixels count is known when the kernel is built, columns are left out as well, and nothing is padded.
 """
 
 import operator
@@ -35,6 +36,9 @@ from tvm_bnn.relay_passes.borders import border_classes
 from tvm_bnn.relay_passes.fold_constants import value_of
 from tvm_bnn.relay_passes.phases import forward_weight
 from tvm_bnn.relay_passes.rewriter import shape_of
+
+#: Columns of padding are left out where a register tile is a whole row, and a tap has the words for a loop of its own.
+MOST_PIXELS, LEAST_WORDS = 7, 4
 
 
 def pack_words(bits: np.ndarray) -> np.ndarray:
@@ -81,12 +85,14 @@ def window_sums(
     combine: Callable,
     groups: int = 1,
     rows: Callable | None = None,
+    columns: Callable | None = None,
 ):
     """Stage ``acc`` [N, H, W, O padded]: sums of combine(read, weights) over (ky, kx, c), in that order.
 
     shape : (N, O, H, W) of the result. taps : rows and columns of the kernel, channels (words) of a group.
     read : (n, y, x, ky, kx, group, c) -> element; weights : (n, o, ky, kx, c) -> element.
     rows : y -> the first row of the kernel that counts, and the one behind the last; None where all do.
+    columns : x -> the same of its columns; a tile then has to be a whole row.
     """
     batch, filters, height, width = shape
     ky, kx, kc = (reader.reduce_axis(extent, name) for extent, name in zip(taps, ("ky", "kx", "kc"), strict=True))
@@ -96,12 +102,14 @@ def window_sums(
         group = tirx.min(o // per_group, groups - 1) if groups > 1 else 0
         taken = read(n, y, x, ky.var, kx.var, group, kc.var)
         value = combine(taken, weights(n, o, ky.var, kx.var, kc.var))
-        if rows:
-            first, last = rows(y)
-            value = within(first, last, ky.var, value)
+        for counted, place, tap in ((columns, x, kx.var), (rows, y, ky.var)):
+            if counted:
+                first, last = counted(place)
+                value = within(first, last, tap, value)
         return te.sum(value, axis=[ky, kx, kc])
 
-    return reader.compute((batch, height, width, padded_channels(filters)), accumulate, "acc")
+    shape = (batch, height, width, padded_channels(filters))
+    return reader.compute(shape, accumulate, "acc", {"whole_rows": 1} if columns else None)
 
 
 def bit_sums(
@@ -113,11 +121,12 @@ def bit_sums(
     target,
     groups: int = 1,
     rows: Callable | None = None,
+    columns: Callable | None = None,
 ):
     """Stage ``acc`` of how many bits differ, counted as suits the target; arguments as of window_sums."""
     if counts_bytes(target, shape[1]):
         return different_bits(reader, shape, taps, read, weights, groups, rows)
-    return window_sums(reader, shape, taps, read, weights, lambda a, b: tirx.popcount(a ^ b), groups, rows)
+    return window_sums(reader, shape, taps, read, weights, lambda a, b: tirx.popcount(a ^ b), groups, rows, columns)
 
 
 def _constant_weights(reader: Reader, weight: np.ndarray, lanes: int) -> Callable:
@@ -143,20 +152,20 @@ def _in_plane(geometry: ops.BConv2DAttrs, y, x, height: int, width: int, rows: i
     return tirx.all(*tests) if tests else None
 
 
-def _rows_inside(geometry: ops.BConv2DAttrs, kernel: int, height: int, rows: int) -> Callable | None:
-    """Which rows of the kernel a sum counts, as y -> (first, the one behind the last); None where it counts all.
+def _taps_inside(geometry: ops.BConv2DAttrs, axis: int, kernel: int, size: int, window: int) -> Callable | None:
+    """Which taps of an axis (0: rows, 1: columns) a sum counts, as position -> (first, the one behind the last).
 
-    Those outside the plane are left out where they stand for zeros.
+    Those outside the plane are left out where they stand for zeros. None where all count.
     """
-    top, step, dilation = geometry.padding[0], geometry.strides[0], geometry.dilation[0]
-    if geometry.pad_value != 0 or (top <= 0 and rows <= top + height):
+    before, step, dilation = geometry.padding[axis], geometry.strides[axis], geometry.dilation[axis]
+    if geometry.pad_value != 0 or (before <= 0 and window <= before + size):
         return None
 
-    def from_row(row):
-        """The first row of the kernel whose row of padded input is not below this one."""
-        return tirx.min(tirx.max(tirx.floordiv(row + (dilation - 1), dilation), 0), kernel)
+    def from_place(place):
+        """The first tap that is not before a place of the padded input."""
+        return tirx.min(tirx.max(tirx.floordiv(place + (dilation - 1), dilation), 0), kernel)
 
-    return lambda y: (from_row(top - y * step), from_row(top + height - y * step))
+    return lambda position: (from_place(before - position * step), from_place(before + size - position * step))
 
 
 def group_word(reader: Reader, data: relax.Expr, pixel: tuple, group, position, per_group: int):
@@ -186,8 +195,8 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     rows, columns = _window(geometry, tuple(kernel), out)
     padding_word = _padding_words(geometry.pad_value, per_group)
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
+    top, left, _, _ = geometry.padding
     if multiplies(target, filters, out[1], groups):
-        top, left, _, _ = geometry.padding
         sums = byte_sums(
             reader,
             (batch, filters, *out),
@@ -202,24 +211,30 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         tally = product_tally(sums, int(np.prod(weight.shape[1:])))
         return Anchor(tally.count, "matrix_conv", tally=tally)
 
-    def padded(n, y, x, c):
-        top, left, _, _ = geometry.padding
+    def unpadded(n, y, x, c):
         pixel = (n, y - top, x - left)
         if groups == 1:
-            taken = word(reader, data, pixel, c)
-        else:
-            taken = group_word(reader, data, pixel, c // group_words, c % group_words, per_group)
+            return word(reader, data, pixel, c)
+        return group_word(reader, data, pixel, c // group_words, c % group_words, per_group)
+
+    def padded(n, y, x, c):
         inside = _in_plane(geometry, y, x, height, width, rows, columns)
+        taken = unpadded(n, y, x, c)
         return taken if inside is None else tirx.if_then_else(inside, taken, padding_word(c % group_words))
 
-    inside = _rows_inside(geometry, kernel[0], height, rows)
+    counted_rows, counted_columns = _taps_inside(geometry, 0, kernel[0], height, rows), None
     if groups == 1 and looks_up(target, filters):
-        acc = _sums_by_tables(reader, (batch, filters, *out), (rows, columns), weight, geometry, padded, target, inside)
+        acc = _sums_by_tables(
+            reader, (batch, filters, *out), (rows, columns), weight, geometry, padded, target, counted_rows
+        )
     else:
-        if any(geometry.padding) or groups > 1:
+        if target.popcount == "vpopcntdq" and groups == 1 and out[1] <= MOST_PIXELS and group_words >= LEAST_WORDS:
+            counted_columns = _taps_inside(geometry, 1, kernel[1], width, columns)
+        source = padded
+        if counted_columns is not None and reader.layout_of.get(data) is Layout.BITS:
+            source = unpadded  # what does not count is not read
+        elif any(geometry.padding) or groups > 1:
             source = reader.compute((batch, rows, columns, groups * group_words), padded, "pad")
-        else:
-            source = padded
         acc = bit_sums(
             reader,
             (batch, filters, *out),
@@ -228,9 +243,10 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
             _constant_weights(reader, pack_words(weight.transpose(0, 2, 3, 1)), target.lanes32),
             target,
             groups,
-            inside,
+            counted_rows,
+            counted_columns,
         )
-    base = _base(weight, geometry, (height, width), out, skipped=inside is not None)
+    base = _base(weight, geometry, (height, width), out, (counted_rows is None, counted_columns is None))
     tally = different_bits_tally(acc, base, int(np.prod(weight.shape[1:])))
     return Anchor(lambda index: tally.sum(reader.table, index), _family(groups), tally=tally)
 
@@ -243,11 +259,12 @@ def _sums_by_tables(
     geometry: ops.BConv2DAttrs,
     padded: Callable,
     target,
-    inside: Callable | None,
+    counted: Callable | None,
 ):
     """Stage ``acc`` of how many bits differ, looked up in tables; stage ``pad`` has what chooses them.
 
     shape : (N, O, H, W) of the result. window : rows and columns of padded input. padded : (n, y, x, position) -> word.
+    counted : ``rows`` of window_sums.
     """
     nibbles = pack_nibbles(weight.transpose(0, 2, 3, 1))
     filters, height, width, held = nibbles.shape
@@ -267,7 +284,7 @@ def _sums_by_tables(
         lambda n, y, x, ky, kx, _group, k: tables(n, y * sy + ky * dy, x * sx + kx * dx + k // held, k % held),
         _constant_weights(reader, nibbles.reshape(filters, *taps), byte_lanes(target, filters)),
         byte_lanes(target, filters),
-        inside,
+        counted,
     )
 
 
@@ -307,11 +324,15 @@ def _padding_words(pad_value: int, per_group: int):
 
 
 def _base(
-    weight: np.ndarray, geometry: ops.BConv2DAttrs, size: tuple[int, int], out: tuple[int, ...], skipped: bool
+    weight: np.ndarray,
+    geometry: ops.BConv2DAttrs,
+    size: tuple[int, int],
+    out: tuple[int, ...],
+    outside: tuple[bool, bool],
 ) -> Table:
     """K, plus what zero padding takes back, per filter and border class.
 
-    skipped : sums leave out the rows of taps outside.
+    outside : whether sums count the rows, and the columns, of taps that lie outside.
     """
     taps = int(np.prod(weight.shape[1:]))
     if geometry.pad_value != 0 or not any(geometry.padding):
@@ -322,8 +343,8 @@ def _base(
         for a, before in ((0, geometry.padding[0]), (1, geometry.padding[1]))
     )
     inside = np.einsum("ry,cx->rcyx", np.stack(row_masks), np.stack(column_masks))
-    counted = np.broadcast_to(np.stack(row_masks)[:, None, :, None] | (not skipped), inside.shape)
-    values = weight.shape[1] * counted.sum(axis=(2, 3)) + np.einsum("oyx,rcyx->orc", per_tap, ~inside & counted)
+    terms = np.einsum("ry,cx->rcyx", np.stack(row_masks) | outside[0], np.stack(column_masks) | outside[1])
+    values = weight.shape[1] * terms.sum(axis=(2, 3)) + np.einsum("oyx,rcyx->orc", per_tap, ~inside & terms)
     return Table(values.astype(np.int32), tuple(row_class), tuple(column_class))
 
 
