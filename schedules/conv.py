@@ -6,7 +6,7 @@
             accumulators[pixels][vectors] = 0                                    in registers
             for each tap, for each input channel (word):
                 accumulators += input[pixel] (*) weights[vector]
-            epilogue on the accumulators; masks and words of bits
+            epilogue on the accumulators; masks and words of bits; sums of a row
 
 Convolutions whose results one epilogue adds up (``acc``, ``acc_1`` ...) accumulate one after the other in a tile, and
 ``joint`` is the value that joins them.
@@ -125,8 +125,8 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
             parallel_rows(sch, sch.get_loops(sch.get_sblock(name)))
         else:
             copy_rows(sch, sch.get_sblock(name), rows, target)
-    for block, first_tap in sums:
-        sch.decompose_reduction(block, first_tap)
+    for block, first in [*sums, *((sch.get_sblock(name), xo) for name in stages.starting("sums_"))]:
+        sch.decompose_reduction(block, first)
     rule = f"{'bconv2d' if binary else 'conv2d'}-{target.isa}"
     kind = "thin" if thin else f"{tile.pixels}x{tile.vectors}"
     return f"{rule}-tables-{kind}" if widest > lanes else f"{rule}-{kind}"
@@ -154,9 +154,12 @@ def in_registers(sch: Schedule, inner: list[LoopRV]) -> None:
 
 
 def _place_value(sch: Schedule, value: SBlockRV, xo: LoopRV, lanes: int) -> None:
-    """Compute a value of the epilogue for a tile, while its accumulators are in registers."""
+    """Compute a value of the epilogue for a tile, while its accumulators are in registers, or add its pixels up."""
     sch.reverse_compute_at(value, xo, preserve_unit_loops=True)
     *outer, channels = inner_loops(sch, value, xo)
+    if sch.get(value).name_hint.startswith("sums_"):  # pixels are added one by one, channels side by side
+        *outer, channels = *outer[:-1], channels, outer[-1]
+        sch.reorder(outer[-1], channels)
     for loop in [*outer, *vectorize_channels(sch, channels, lanes)[:-1]]:
         sch.unroll(loop)
 

@@ -11,6 +11,7 @@ import tvm
 from tests.schedules import conftest
 from tests.schedules.test_binary_conv import conv
 from tests.schedules.test_binary_product import CASES as PRODUCTS
+from tests.schedules.test_matrix_conv import row_sums, summed
 from tvm_bnn import targets
 from tvm_bnn.schedules.conv import choose_table_tile
 
@@ -32,6 +33,9 @@ CASES["row of 14"] = conv(64, 64, size=(3, 14), out="bits")
 CASES["sums beyond 16 bits"] = conv(7296, 32, size=(3, 3), out="float")
 CASES["groups"] = conv(64, 64, groups=2)
 CASES.update({name: PRODUCTS[name] for name in PRODUCTS if name.startswith("sum of")})
+CASES["rows added up"] = row_sums
+CASES["rows added up, of a sum"] = lambda case: row_sums(case, summed((64, 3, 1), (33, 1, 1)))
+CASES["rows added up, of many filters"] = lambda case: row_sums(case, conv(512, 512, size=(2, 7)))
 
 
 def test_equals_the_reference(grid, case, target, target_of):

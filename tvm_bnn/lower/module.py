@@ -52,7 +52,10 @@ def _kernels(target) -> Kernels:
         whole_tiles = matrix(first) and shape_of(first)[1] % TILE_CHANNELS == 0
         return whole_tiles and matrix(second) and is_pointwise(second)
 
-    return Kernels(take_members=lambda call: builder_of(call) is not None, pairs=pairs, sum_rows=matrix)
+    def sum_rows(call: relax.Call) -> bool:
+        return op_name(call) == "bnn.bconv2d" and (matrix(call) or padded_channels(shape_of(call)[1]) >= WORD)
+
+    return Kernels(take_members=lambda call: builder_of(call) is not None, pairs=pairs, sum_rows=sum_rows)
 
 
 class _Lowering:
