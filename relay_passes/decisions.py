@@ -18,6 +18,7 @@ class Layer:
     macs : multiply-accumulates of one inference, padded taps included.
     planes : pairs of an activation's and the weights' bit planes that are convolved; 1 where both have two levels.
     epilogue : how its bits are made: "integer threshold" ..., or "float", with the reason.
+    precision : of a float layer: "fp32", "bf16" or "int8"; stays_fp32 : why it is not the one that was asked for.
     """
 
     path: str
@@ -31,6 +32,8 @@ class Layer:
     advice: str = ""
     planes: int = 1
     epilogue: str = ""
+    precision: str = "fp32"
+    stays_fp32: str = ""
 
     def refuse(self, reason: str, advice: str = "") -> None:
         """Leave the layer in floats."""

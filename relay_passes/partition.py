@@ -278,7 +278,15 @@ class _Partitioner:
         outside = [v for v in source.values if any(self._home(r) is not source for r, _ in reading[v])]
         if outside != [data] or len(reading[data]) != 1 or prod(source.shape) < LARGE_MAP:
             return None
+        if not self._alike_in_rows(source):
+            return None  # rows of padding are made like any other
         return source if str(data.ty.dtype) == "float32" else None
+
+    def _alike_in_rows(self, region: Region) -> bool:
+        """Whether members compute the same for every row of what their anchor made: what else they read has one."""
+        read = [argument for member in region.members for argument in self.definition[member].args]
+        others = [a for a in read if isinstance(a.ty, relax.TensorType) and a not in region.values]
+        return all(len(shape_of(other)) < 3 or shape_of(other)[-2] == 1 for other in others)
 
     def _followed(self, region: Region, reading) -> Region | None:
         """The binary sums whose bits a region's own sum reads, if no other region reads anything of theirs."""
@@ -302,18 +310,24 @@ class _Partitioner:
         return source if joins or not self._reads_maps(region, source) else None
 
     def _compute_rows(self) -> None:
-        """Let a 1x1 float convolution (a head) compute the elementwise values that it alone reads, row by row."""
+        """Let a convolution compute the elementwise values that it alone reads, row by row.
+
+        That is a 1x1 convolution of floats (a head), or one that rounds what it reads of an image (a stem).
+        """
         reading = self._reading()
-        for region in list(self.regions):
-            if region.anchor is None or self._home(region) is not region:
-                continue
-            call = self.definition[region.anchor]
+        homes = [region for region in self.regions if self._home(region) is region]
+        makers = [maker for region in homes for maker in (region, region.source) if maker is not None]
+        for anchor in [anchor for maker in makers for anchor in maker.anchors]:
+            call = self.definition[anchor]
             if op_name(call) != "relax.nn.conv2d" or not is_constant(call.args[1]) or int(call.attrs.groups) != 1:
                 continue
-            filters, _, *kernel = shape_of(call.args[1])
+            filters, channels, *kernel = shape_of(call.args[1])
             data = call.args[0]
             source = self.region_of.get(data) if isinstance(data, relax.Var) else None
-            if source is None or source.anchor is not None or kernel != [1, 1] or filters > MOST_READERS:
+            if source is None or source.anchor is not None:
+                continue
+            head = kernel == [1, 1] and filters <= MOST_READERS
+            if not head and (channels > 4 or op_name(self.definition[data]) not in ("bnn.quantize", "bnn.bfloat16")):
                 continue
             outside = [v for v in source.values if any(self._home(r) is not source for r, _ in reading[v])]
             if outside == [data] and len(reading[data]) == 1 and len(source.shape) == 4:

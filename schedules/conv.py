@@ -24,7 +24,7 @@ from tvm_bnn.lower.layout import WORD
 from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, pack_tail, vectorize_channels
 
-_Sum = tuple[SBlockRV, LoopRV]
+Sum = tuple[SBlockRV, LoopRV]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,12 @@ def choose_table_tile(width: int, filters: int, lanes: int, target) -> ConvTile:
     return ConvTile(pixels, vectors * lanes // target.lanes32)
 
 
+def kind_of(sch: Schedule, acc: SBlockRV) -> str:
+    """What a sum belongs to, by its dtype: counts of bits, integers, or floats."""
+    dtype = str(sch.get(acc).writes[0].source.dtype)
+    return {"int32": "conv2d-int8", "float32": "conv2d"}.get(dtype, "bconv2d")
+
+
 def apply_grouped(sch: Schedule, target, tile: ConvTile | None = None) -> str:
     """Schedule a kernel of the "grouped_conv" family in place: the input is padded as a whole first."""
     return apply(sch, target, tile, pad_apart=True)
@@ -90,7 +96,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     """
     stages = Stages.of(sch)
     acc = sch.get_sblock("acc")
-    binary = str(sch.get(acc).writes[0].source.dtype).startswith("uint")
+    binary = kind_of(sch, acc) == "bconv2d"
     _, _, x, o, *taps = sch.get_loops(acc)
     filters, width = extent(sch, o), extent(sch, x)
     lanes = min(target.lanes32, filters)
@@ -127,12 +133,12 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
             copy_rows(sch, sch.get_sblock(name), rows, target)
     for block, first in [*sums, *((sch.get_sblock(name), xo) for name in stages.starting("sums_"))]:
         sch.decompose_reduction(block, first)
-    rule = f"{'bconv2d' if binary else 'conv2d'}-{target.isa}"
+    rule = f"{kind_of(sch, acc)}-{target.isa}"
     kind = "thin" if thin else f"{tile.pixels}x{tile.vectors}"
     return f"{rule}-tables-{kind}" if widest > lanes else f"{rule}-{kind}"
 
 
-def _fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], tile: ConvTile) -> list[_Sum]:
+def _fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], tile: ConvTile) -> list[Sum]:
     """Place all that a tile computes under its loop; returns the sums of a joint tile."""
     sums, lanes = [], extent(sch, inner[-2]) * extent(sch, inner[-1]) // tile.vectors
     if stages.has("joint"):
@@ -164,7 +170,7 @@ def _place_value(sch: Schedule, value: SBlockRV, xo: LoopRV, lanes: int) -> None
         sch.unroll(loop)
 
 
-def sums_of_tile(sch: Schedule, acc: SBlockRV, xo: LoopRV, tile: ConvTile, lanes: int) -> list[_Sum]:
+def sums_of_tile(sch: Schedule, acc: SBlockRV, xo: LoopRV, tile: ConvTile, lanes: int) -> list[Sum]:
     """Place the accumulators of a convolution in the tile of the epilogue that reads them."""
     own = _lanes_of(sch, acc, lanes)
     sch.compute_at(acc, xo, preserve_unit_loops=True)
@@ -186,7 +192,7 @@ def _lanes_of(sch: Schedule, acc: SBlockRV, lanes: int) -> int:
 
 def _accumulate(
     sch: Schedule, acc: SBlockRV, taps: list[LoopRV], outer: list[LoopRV], inner: list[LoopRV]
-) -> list[_Sum]:
+) -> list[Sum]:
     """Order the loops of a tile's accumulators; returns the sums to be started at 0, each with its first tap loop."""
     sums = []
     _, vectors, lanes = inner

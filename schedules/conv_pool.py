@@ -12,10 +12,14 @@ the seam of blocks are made twice.
 """
 
 from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from tvm_bnn.schedules.conv import choose_tile, copy_rows, in_registers, sums_of_tile
+from tvm_bnn.lower.matrix import pixels_of_tile
+from tvm_bnn.schedules.conv import Sum, choose_tile, copy_rows, in_registers, kind_of, sums_of_tile
 from tvm_bnn.schedules.elementwise import place_readers
+from tvm_bnn.schedules.matrix_conv import CutTiles, TileSums, expand_rows, flatten_words
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, vectorize_channels
+from tvm_bnn.schedules.tiles import TileShape, configure
 
 #: Bytes of the maxima along the rows of a block.
 _CACHE = 768 << 10
@@ -25,7 +29,7 @@ def apply(sch: Schedule, target) -> str:
     """Schedule a kernel of the "conv_pool" family in place; returns the name of the rule."""
     stages = Stages.of(sch)
     acc, rows, made = (sch.get_sblock(name) for name in ("acc", "rows", "map_0"))
-    height, width, channels = (int(e) for e in sch.get(made).writes[0].source.shape[1:])
+    height, _, channels = (int(e) for e in sch.get(made).writes[0].source.shape[1:])
     n, y, x, c, ky = sch.get_loops(acc)
     yo, yi = sch.split(y, [None, _block_rows(height, extent(sch, x) * channels * 4, extent(sch, y))])
     vectors = vectorize_channels(sch, c, target.lanes32)
@@ -37,6 +41,23 @@ def apply(sch: Schedule, target) -> str:
     vectors = vectorize_channels(sch, rc, target.lanes32)
     sch.reorder(rx, vectors[0], kx, *vectors[1:])
     sch.compute_at(made, my, preserve_unit_loops=True)
+    if stages.has("bytes_0"):
+        sums: list[Sum] = []
+        rule = _in_tiles(sch, made, blocks, my, target)
+    else:
+        sums, rule = _in_vectors(sch, stages, made, my, target)
+    place_readers(sch, stages.values, x, target)
+    for block, first in sums:
+        sch.set_scope(block, 0, "local")
+        sch.decompose_reduction(block, first)
+    sch.decompose_reduction(rows, kx)
+    sch.decompose_reduction(acc, ky)
+    return rule.replace("conv2d", "conv2d_max_pool2d", 1)
+
+
+def _in_vectors(sch: Schedule, stages: Stages, made: SBlockRV, my: LoopRV, target) -> tuple[list[Sum], str]:
+    """Make a row of the map in vectors; returns the sums to be started at 0, each with its first tap loop."""
+    width, channels = (int(e) for e in sch.get(made).writes[0].source.shape[2:])
     *_, mx, mc = inner_loops(sch, made, my)
     lanes = min(target.lanes32, channels)
     tile = choose_tile(width, channels, target, False, False)
@@ -47,13 +68,33 @@ def apply(sch: Schedule, target) -> str:
     in_registers(sch, [mxi, mcm, mcv])
     if stages.has("pad_0"):
         copy_rows(sch, sch.get_sblock("pad_0"), my, target)
-    place_readers(sch, stages.values, x, target)
-    for block, first in sums:
-        sch.set_scope(block, 0, "local")
-        sch.decompose_reduction(block, first)
-    sch.decompose_reduction(rows, kx)
-    sch.decompose_reduction(acc, ky)
-    return f"conv2d_max_pool2d-{target.isa}-{tile.pixels}x{tile.vectors}"
+    return sums, f"{kind_of(sch, sums[0][0])}-{target.isa}-{tile.pixels}x{tile.vectors}"
+
+
+def _in_tiles(sch: Schedule, made: SBlockRV, blocks: LoopRV, my: LoopRV, target) -> str:
+    """Make a row of the map in the registers of a matrix unit, from input that is expanded once a block.
+
+    Tiles are cut out before they are placed in the row: the rows of two blocks overlap, and TVM would not find the
+    tiles in such a loop.
+    """
+    acc = sch.get_sblock("acc_0")
+    flatten_words(sch, sch.get_sblock("bytes_0"))
+    width = int(sch.get(made).writes[0].source.shape[2])
+    pixels = pixels_of_tile(width)
+    sums = TileSums([acc], None, ["map_0"])
+    shape = TileShape(pixels, 2 if width // pixels % 2 == 0 else 1, 2, sums.operands(sch))
+    rule = sums.rule(sch, target, shape)
+    tiles = CutTiles.of(sch, acc, shape)
+    configure(sch, blocks, shape)
+    *_, mx, mc = inner_loops(sch, made, my)
+    mxo, mxi = sch.split(mx, [None, shape.rows * pixels])
+    mco, mci = sch.split(mc, [None, shape.stride])
+    sch.reorder(mxo, mco, mxi, mci)
+    for loop in vectorize_channels(sch, mci, target.lanes32)[:-1]:
+        sch.unroll(loop)
+    tiles.place(sch, mco)
+    expand_rows(sch, sch.get_sblock("bytes_0"), blocks)
+    return rule
 
 
 def _block_rows(height: int, row_bytes: int, pooled_rows: int) -> int:

@@ -16,11 +16,12 @@ second-level cache.
 from dataclasses import dataclass
 from math import prod
 
+from tvm import DataType
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tvm_bnn.lower.layout import WORD
-from tvm_bnn.lower.matrix import TILE_FILTERS, pixels_of_tile
+from tvm_bnn.lower.matrix import BYTES, HALVES, TILE_FILTERS, TILE_PIXELS, Operands, pixels_of_tile
 from tvm_bnn.schedules.elementwise import place_readers
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, vectorize_channels
 from tvm_bnn.schedules.tiles import TileShape, configure
@@ -41,7 +42,7 @@ class MatrixTile:
 
 
 @dataclass(frozen=True)
-class _Sums:
+class TileSums:
     """The stages of convolutions that share a tile: accumulators, what joins them (if anything), what reads them."""
 
     accs: list[SBlockRV]
@@ -49,7 +50,7 @@ class _Sums:
     values: list[str]
 
     @classmethod
-    def of(cls, sch: Schedule, stages: Stages, suffix: str, values: list[str]) -> "_Sums":
+    def of(cls, sch: Schedule, stages: Stages, suffix: str, values: list[str]) -> "TileSums":
         """The stages whose names end in a suffix ("_0" of a source, or none)."""
         accs = [name for name in stages.starting(f"acc{suffix}") if suffix or not name.startswith("acc_0")]
         joint = f"joint{suffix}"
@@ -60,6 +61,15 @@ class _Sums:
     def root(self) -> SBlockRV:
         """The stage whose loops are the tile's."""
         return self.joint or self.accs[0]
+
+    def rule(self, sch: Schedule, target, shape: TileShape) -> str:
+        """What the schedule is called."""
+        noted = sch.get(self.accs[0]).annotations["rule"]
+        return f"{noted}-{target.matrix}-{shape.rows * shape.pixels}x{shape.stride}"
+
+    def operands(self, sch: Schedule) -> Operands:
+        """What is multiplied."""
+        return next(o for o in (BYTES, HALVES) if o.sums == _dtype(sch, self.accs[0]))
 
     def weights(self, sch: Schedule) -> int:
         """Bytes of all weights."""
@@ -98,16 +108,19 @@ def apply(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
     tile : decisions, by default those of ``choose_tile``.
     """
     stages = Stages.of(sch)
-    sums = _Sums.of(sch, stages, "", stages.values)
+    sums = TileSums.of(sch, stages, "", stages.values)
     inputs = [sch.get_sblock(name) for name in stages.starting("bytes")]
+    for source in inputs:
+        flatten_words(sch, source)
     if tile is None:
         tile = _default_tile(sch, sums, inputs, target.threads)
-    shape = TileShape(tile.pixels, tile.tiles, 2)
+    shape = TileShape(tile.pixels, tile.tiles, 2, sums.operands(sch))
+    rule = sums.rule(sch, target, shape)
     block = _blocks(sch, sums, tile)
     configure(sch, block, shape)
-    stores = _place(sch, sums, block, shape, target)
-    _finish(sch, block, inputs, stores, shape)
-    return f"bconv2d-{target.matrix}-{tile.tiles * tile.pixels}x{_FILTERS}"
+    stores = place_tiles(sch, sums, block, shape, target)
+    finish_tiles(sch, block, inputs, stores, shape)
+    return rule
 
 
 def apply_pair(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
@@ -118,24 +131,24 @@ def apply_pair(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
     """
     stages = Stages.of(sch)
     maps = [*stages.starting("map_"), "bytes"]
-    first, second = _Sums.of(sch, stages, "_0", maps), _Sums.of(sch, stages, "", stages.values)
+    first, second = TileSums.of(sch, stages, "_0", maps), TileSums.of(sch, stages, "", stages.values)
     inputs = [sch.get_sblock(name) for name in stages.starting("bytes_0")]
     if tile is None:
         tile = _default_tile(sch, first, [*inputs, *map(sch.get_sblock, maps)], target.threads, whole=True)
     shape = TileShape(tile.pixels, tile.tiles, 2)
     block = _blocks(sch, second, tile)
     configure(sch, block, shape)
-    stores = _place(sch, second, block, shape, target)
+    stores = place_tiles(sch, second, block, shape, target)
     for name in reversed(maps):
         sch.compute_at(sch.get_sblock(name), block, preserve_unit_loops=True)
     for made in [*([first.joint] if first.joint else []), *first.accs]:
         sch.compute_at(made, block, preserve_unit_loops=True)
-    stores += _place(sch, first, block, shape, target)
-    _finish(sch, block, inputs, stores, shape)
+    stores += place_tiles(sch, first, block, shape, target)
+    finish_tiles(sch, block, inputs, stores, shape)
     return f"bconv2d-pair-{target.matrix}-{tile.tiles * tile.pixels}x{_FILTERS}"
 
 
-def _blocks(sch: Schedule, sums: _Sums, tile: MatrixTile) -> LoopRV:
+def _blocks(sch: Schedule, sums: TileSums, tile: MatrixTile) -> LoopRV:
     """The parallel loop over blocks of rows; the loops of the tile's stage lie inside."""
     n, y, x, o, *_ = sch.get_loops(sums.root)
     yo, yi = sch.split(y, [None, tile.rows])
@@ -146,8 +159,8 @@ def _blocks(sch: Schedule, sums: _Sums, tile: MatrixTile) -> LoopRV:
     return block
 
 
-def _place(
-    sch: Schedule, sums: _Sums, block: LoopRV, shape: TileShape, target
+def place_tiles(
+    sch: Schedule, sums: TileSums, block: LoopRV, shape: TileShape, target
 ) -> list[tuple[SBlockRV, SBlockRV, LoopRV]]:
     """Tile the loops of a block, place all that a tile computes; returns (sum, copy of it, tile's loop) of each."""
     loops = inner_loops(sch, sums.root, block)
@@ -173,13 +186,48 @@ def _place(
     return stores
 
 
-def _finish(sch: Schedule, block: LoopRV, inputs: list[SBlockRV], stores, shape: TileShape) -> None:
+def finish_tiles(sch: Schedule, block: LoopRV, inputs: list[SBlockRV], stores, shape: TileShape) -> None:
     """Expand the rows that a block reads; turn sums into products of tiles."""
     for source in inputs:
-        sch.compute_at(source, block, preserve_unit_loops=True)
-        vectorize_channels(sch, inner_loops(sch, source, block)[-1], WORD)
+        expand_rows(sch, source, block)
     for acc, store, at in stores:
         _tensorize(sch, acc, store, at, shape)
+
+
+def flatten_words(sch: Schedule, source: SBlockRV) -> None:
+    """Let rows of words lie as a run; to be done before tiles are cut, which read them as such."""
+    if _kind(sch, source) == "words":
+        vector = _shape(sch, source)[-1]
+        sch.transform_layout(source, ("write", 0), lambda n, y, block, i: (n, y, block * vector + i))
+
+
+def expand_rows(sch: Schedule, source: SBlockRV, block: LoopRV) -> None:
+    """Expand the rows that a block reads, in vectors of channels; words before all blocks, in vectors of pixels."""
+    kind, pixel = _kind(sch, source), int(sch.get(source).annotations["pixel"])
+    if kind == "words":
+        n, y, _, row = sch.get_loops(source)
+        sch.parallel(sch.fuse(n, y))
+        x, word = sch.split(row, [TILE_PIXELS, pixel])
+        sch.reorder(word, x)
+        sch.unroll(word)
+        sch.vectorize(x)
+        return
+    sch.compute_at(source, block, preserve_unit_loops=True)
+    row = inner_loops(sch, source, block)[-1]
+    if kind == "pixels":
+        vectorize_channels(sch, row, WORD)
+    else:
+        vectorize_channels(sch, sch.split(row, [None, pixel])[1], WORD if pixel % WORD == 0 else TILE_PIXELS)
+
+
+def _kind(sch: Schedule, source: SBlockRV) -> str:
+    """How the rows of a stage lie; see `Rows`."""
+    return str(sch.get(source).annotations["rows"])
+
+
+def _dtype(sch: Schedule, block: SBlockRV) -> str:
+    """Element type of what a stage writes."""
+    return str(sch.get(block).writes[0].source.dtype)
 
 
 def _shape(sch: Schedule, block: SBlockRV) -> tuple[int, ...]:
@@ -192,14 +240,14 @@ def _taps(sch: Schedule, accs: list[SBlockRV]) -> int:
     return sum(prod(extent(sch, loop) for loop in sch.get_loops(acc)[-5:]) for acc in accs)
 
 
-def _default_tile(sch: Schedule, sums: _Sums, inputs: list[SBlockRV], threads: int, whole: bool = False) -> MatrixTile:
+def _default_tile(
+    sch: Schedule, sums: TileSums, inputs: list[SBlockRV], threads: int, whole: bool = False
+) -> MatrixTile:
     size, shapes = _shape(sch, sums.root), [_shape(sch, block) for block in inputs]
     rows = max(shape[1] for shape in shapes)
     step = max(rows // size[1], 1)
-    width = {"int8": 1, "float32": 4, "int32": 4}
     held = sum(
-        shape[2] * shape[3] * width[str(sch.get(block).writes[0].source.dtype)]
-        for shape, block in zip(shapes, inputs, strict=True)
+        prod(shape[2:]) * DataType(_dtype(sch, block)).itemsize for shape, block in zip(shapes, inputs, strict=True)
     )
     return choose_tile(size, _taps(sch, sums.accs), held, step, rows - (size[1] - 1) * step, threads, whole)
 
@@ -223,13 +271,13 @@ def _tensorize(sch: Schedule, acc: SBlockRV, store: SBlockRV, at: LoopRV, shape:
         om, ov = sch.split(o, [shape.columns, TILE_FILTERS])
         return [xm, om], [xv, ov]
 
-    step = int(sch.get(acc).annotations["step"])
+    step, kind = int(sch.get(acc).annotations["step"]), str(sch.get(acc).annotations["rows"])
     x, o, ky, kx, kb, kq, kr = inner_loops(sch, acc, at)[-7:]
     outer, inner = tiles(x, o)
     sch.reorder(ky, kx, kb, *outer, *inner, kq, kr)
     sch.fuse(kx, kb)
     zero = sch.decompose_reduction(acc, ky)
-    sch.tensorize(inner[0], shape.multiply(step))
+    sch.tensorize(inner[0], shape.multiply(step, kind))
     *_, xm, om, xv, _ = inner_loops(sch, zero, at)
     sch.tensorize(xv, shape.zero())
     copied, inner = tiles(*inner_loops(sch, store, at)[-2:])
@@ -237,3 +285,42 @@ def _tensorize(sch: Schedule, acc: SBlockRV, store: SBlockRV, at: LoopRV, shape:
     sch.tensorize(inner[0], shape.store())
     for loop in (*outer, xm, om, *copied):
         sch.unroll(loop)
+
+
+@dataclass(frozen=True)
+class CutTiles:
+    """A sum whose tiles are blocks of their own: they can be placed where the loops around them are not affine."""
+
+    shape: TileShape
+    sums: SBlockRV
+    store: SBlockRV
+    multiply: str
+
+    @classmethod
+    def of(cls, sch: Schedule, acc: SBlockRV, shape: TileShape) -> "CutTiles":
+        """Cut a sum, and the copy of it that its readers read from now on."""
+        noted = sch.get(acc).annotations
+        multiply = shape.multiply(int(noted["step"]), str(noted["rows"]))
+        store = sch.cache_write(acc, 0, "local")
+        sch.set_scope(store, 0, "local")
+        return cls(shape, cls._cut(sch, acc, shape.pixels), cls._cut(sch, store, shape.pixels), multiply)
+
+    @staticmethod
+    def _cut(sch: Schedule, block: SBlockRV, pixels: int) -> SBlockRV:
+        _, _, x, o, *products = sch.get_loops(block)
+        (xm, xv), (om, ov) = sch.split(x, [None, pixels]), sch.split(o, [None, TILE_FILTERS])
+        sch.reorder(xm, om, *products[:3], xv, ov, *products[3:])
+        return sch.blockize(xv)
+
+    def place(self, sch: Schedule, at: LoopRV) -> None:
+        """Compute the tiles that the body of a loop reads, in registers."""
+        for block in (self.store, self.sums):
+            sch.compute_at(block, at, preserve_unit_loops=True)
+        xm, om, ky, kx, kb, *_ = inner_loops(sch, self.sums, at)[2:]
+        sch.reorder(ky, kx, kb, xm, om)
+        zero = sch.decompose_reduction(self.sums, ky)
+        sch.tensorize(zero, self.shape.zero())
+        sch.tensorize(self.sums, self.multiply)
+        sch.tensorize(self.store, self.shape.store())
+        for loop in (xm, om, *sch.get_loops(zero)[-2:], *sch.get_loops(self.store)[-2:]):
+            sch.unroll(loop)

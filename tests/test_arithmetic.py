@@ -226,6 +226,41 @@ def test_fma_and_mul_expressions_round_as_they_say(mcpu):
     assert (once != twice).any()
 
 
+def test_bfloat16_is_pytorch_s():
+    rng = np.random.default_rng(3)
+    x = np.concatenate([random_floats(rng, 1 << 16), np.array([0, -0.0, np.inf, -np.inf, 3.3961775e38], np.float32)])
+    halves = rng.integers(0, 1 << 16, 1 << 12, dtype=np.uint32) << 16
+    x = np.concatenate([x, (halves + 0x8000).view(np.float32)])  # halfway between two of them
+    x = x[~np.isnan(x)]
+    wanted = torch.from_numpy(x).bfloat16().float().numpy()
+    assert_same_bits(arithmetic.bfloat16(x), wanted)
+    numbers_that_are_none = np.array([0x7FFFFFFF, 0xFFC00000, 0x7F800001], np.uint32).view(np.float32)
+    assert np.isnan(arithmetic.bfloat16(numbers_that_are_none)).all()
+
+
+def test_quantize_rounds_half_to_even_and_limits():
+    values = [0.5, 1.5, -0.5, -1.5, 2.5, 126.5, 127.4, 200, -200, np.inf, -np.inf, np.nan, 1e-40, -0.0]
+    x = np.array(values, np.float32)
+    wanted = [0, 2, 0, -2, 2, 126, 127, 127, -127, 127, -127, -127, 0, 0]
+    got = arithmetic.quantize(x, np.float32(1))
+    assert got.dtype == np.int8 and got.tolist() == wanted
+    assert arithmetic.quantize(x / 4, np.float32(4)).tolist() == wanted
+
+
+@pytest.mark.parametrize("mcpu", [None, "x86-64-v3"])
+@pytest.mark.parametrize("name", ["bfloat16", "quantize"])
+def test_generated_code_rounds_alike(name, mcpu):
+    rng = np.random.default_rng(7)
+    x = np.concatenate([rng.normal(size=1 << 15) * 100, np.arange(-256, 256) / 2]).astype(np.float32)
+    x = np.concatenate([x, rng.integers(0, 2**32, 1 << 15, dtype=np.uint32).view(np.float32)])
+    function = {
+        "bfloat16": arithmetic.bfloat16,
+        # floats go in and out of the compiled function
+        "quantize": lambda v: arithmetic.quantize(v, arithmetic._f32_like(1.5, v)).astype("float32"),
+    }[name]
+    assert_same_bits(compiled(vectorised(1, function, len(x)), mcpu, x), function(x))
+
+
 def test_expressions_take_numbers_and_keep_their_dtype():
     x = tirx.Var("x", "float64")
     assert str(arithmetic.fma(x, 2, 1).ty.dtype) == "float64"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import tvm
+from PIL import Image
 
 import tvm_bnn
 from tvm_bnn import compiler, explain
@@ -162,6 +163,7 @@ def test_sign_of_zero_exact_where_none_is_guessed(networks):
 def test_explain_rows(networks):
     rows = tvm_bnn.compile(networks.net()).explain()
     keys = ["path", "op", "shape", "decision", "reason", "rule", "macs", "advice", "planes", "epilogue"]
+    keys += ["precision", "stays_fp32"]
     assert [list(row) for row in rows] == [keys] * 2
     stem, binary = rows
     assert (stem["path"], stem["op"], stem["decision"]) == ("stem", "conv2d", "float")
@@ -340,6 +342,9 @@ def write_state():
     torch.save({"weight": torch.zeros(1)}, "model.pt2")
 
 
+INT8 = ["user_networks:net", "--float-precision", "int8", "--calibration"]
+
+
 @pytest.mark.parametrize(
     ("prepare", "arguments", "message"),
     [
@@ -356,6 +361,15 @@ def write_state():
         (None, ["user_networks:net", "--input-shape", "1,4,8,8"], "to have 3 channels, but got 4"),
         (None, ["user_networks:net", "--threads", "0"], "a whole number from 1 up"),
         (None, ["user_networks:net", "--sign-zero", "maybe"], "invalid choice: 'maybe'"),
+        (None, ["user_networks:net", "--float-precision", "int4"], "invalid choice: 'int4'"),
+        (None, ["user_networks:net", "--calibration", "a.png"], "only int8 has ranges"),
+        (None, [*INT8, "missing.png"], "there is no image missing.png"),
+        (None, [*INT8, "missing.npy"], "there is no file missing.npy"),
+        (lambda: write_text("x.png"), [*INT8, "x.png"], "x.png is no image"),
+        (lambda: write_text("x.npz"), [*INT8, "x.npz"], "x.npz cannot be read as numpy's"),
+        (lambda: np.save("x.npy", np.zeros((1, 3, 9, 9), np.float32)), [*INT8, "x.npy"], "[1, 3, 9, 9]; net takes"),
+        (lambda: np.save("x.npy", np.full((1, 3, 16, 16), np.nan, np.float32)), [*INT8, "x.npy"], "not finite"),
+        (lambda: np.savez("x.npz", a=np.zeros(1), b=np.zeros(1)), [*INT8, "x.npz"], "float64 [1], float64 [1]; net"),
         (None, ["user_networks:net", "-o", "none/x.bnn"], "there is no folder none"),
         (None, ["user_networks:net", "-o", "."], "it is a folder"),
         (None, ["user_networks:net", "--json", "none/x.json"], "there is no folder none"),
@@ -372,6 +386,50 @@ def test_mistakes_are_one_line_and_leave_nothing(prepare, arguments, message, ca
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
     assert message in captured.err
     assert captured.out == "" and sorted(os.listdir()) == before
+
+
+# --- float layers in fewer bits ----------------------------------------------------------------------------------
+
+
+def test_float_precision_is_named(capsys):
+    assert main(["user_networks:net", "--float-precision", "int8", "--explain", "--json", "x.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "int8               stem; ranges from the example input\n" in shown
+    content = json.loads(Path("x.json").read_text())
+    assert (content["float_precision"], content["calibrated"]) == ("int8", 0)
+    assert [row["precision"] for row in content["layers"]] == ["int8", ""]
+    assert main(["user_networks:Transposed", "--input-shape", "1,3,8,8", "--float-precision", "bf16"]) == 0
+    shown = capsys.readouterr().out
+    assert "fp32: up (conv2d_transpose): there are fp32 kernels only for this operator" in shown
+
+
+@pytest.mark.parametrize("ending", ["png", "npy", "npz"])
+def test_ranges_come_from_what_is_given(networks, capsys, ending):
+    """Larger inputs than the example's: with their range, they keep their sums."""
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:, :8] = 255
+    Image.fromarray(pixels).save("x.png")
+    values = np.moveaxis((pixels / np.float32(255) - np.float32(0.5)) / np.float32(0.25), 2, 0)[None].copy()
+    np.save("x.npy", values)
+    np.savez("x.npz", image=values)
+    assert main([*INT8, f"x.{ending}", f"x.{ending}", "-o", "x.bnn"]) == 0
+    assert "int8               stem; ranges from 2 inputs\n" in capsys.readouterr().out
+    given = tvm_bnn.compile(networks.net(), float_precision="int8", calibration=[torch.from_numpy(values)])
+    np.testing.assert_array_equal(tvm_bnn.load("x.bnn")(values), given(values))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"float_precision": "fp16"}, "found float_precision='fp16'; accepted are fp32, bf16, int8"),
+        ({"calibration": [IMAGE]}, "only int8 has ranges"),
+        ({"float_precision": "int8", "calibration": "x.png"}, "accepted is a list"),
+        ({"float_precision": "int8", "calibration": [IMAGE.double()]}, "float64"),
+    ],
+)
+def test_precision_that_is_none(networks, options, message):
+    with pytest.raises(InputError, match=message):
+        tvm_bnn.compile(networks.net(), **options)
 
 
 class Interrupting:

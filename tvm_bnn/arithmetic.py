@@ -190,13 +190,39 @@ def _define(function):
     return defined
 
 
+# --- fewer bits ---------------------------------------------------------------------------------------------
+
+
+@_define
+def bfloat16(x: Value) -> Value:
+    """x rounded to nearest even at 8 significant bits, as a float32 whose low half is 0; NaN stays NaN."""
+    bits = _bits(x)
+    odd = (bits >> _word(16, bits)) & _word(1, bits)
+    rounded = _from_bits((bits + _word(0x7FFF, bits) + odd) & _word(0xFFFF0000, bits))
+    return select(_magnitude(x) <= _f32_like(float("inf"), x), rounded, float("nan"))
+
+
+_ROUNDER = 1.5 * 2.0**23  # adding it leaves the nearest integer (of two, the even one) in the low bits of the sum
+
+#: The largest magnitude of `quantize`: symmetric, so that -x has the integer of x with its sign changed.
+QUANTIZED = 127
+
+
+def quantize(x: Value, inverse: Value) -> Value:
+    """x * inverse rounded to nearest even, limited to +-QUANTIZED, as int8; NaN becomes -QUANTIZED."""
+    most = _f32_like(QUANTIZED, x)
+    value = mul(x, inverse)
+    value = select(value > -most, value, -most)
+    value = select(value < most, value, most)
+    return _bits(value + _f32_like(_ROUNDER, x)).astype("int8")
+
+
 # --- exponential and its kin ------------------------------------------------------------------------------
 # Coefficients are minimax fits (Remez), rounded to float32.
 
 _LOG2_E = float.fromhex("0x1.715476p+0")
 _LN2_HIGH = float.fromhex("0x1.62e430p-1")
 _LN2_LOW = float.fromhex("-0x1.05c610p-29")
-_ROUNDER = 1.5 * 2.0**23  # adding it leaves the nearest integer in the low bits of the sum
 _EXP_LOWEST = float.fromhex("-0x1.5d589ep+6")  # below, the result would be denormal
 _EXP_HIGHEST = float.fromhex("0x1.62e42ep+6")  # above, it would be infinite
 _EXP = (

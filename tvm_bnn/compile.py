@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SHIPPED = "tvm_bnn.examples.ding2024:demo"
 SHIPPED_NAME = "ding2024"
 SIGN_ZERO = ("plus", "minus", "exact")
+FLOAT_PRECISION = ("fp32", "bf16", "int8")
 
 
 def compile_model(
@@ -49,6 +50,8 @@ def compile_model(
     dump_ir: str | os.PathLike[str] | None = None,
     require_binary: bool = False,
     allow_float: Sequence[str] | None = None,
+    float_precision: str = "fp32",
+    calibration: Sequence[Any] | None = None,
 ) -> Artifact:
     """Compile a PyTorch or ONNX model into an artifact.
 
@@ -66,6 +69,9 @@ def compile_model(
     require_binary : raise UnsupportedError where a convolution or linear layer stays float, outside allow_float.
     allow_float : patterns (as in file names) of the module paths of layers that may; by default the first and the last
         convolution or linear layer.
+    float_precision : what the float convolutions and linear layers compute in: "fp32", "bf16" or "int8".
+    calibration : typical inputs that give the ranges of int8 (paths of images, .npy or .npz files, tensors, or tuples
+        of them, one a call); by default the example inputs.
 
     Where the target runs here, the artifact is run on the example inputs, and its difference to PyTorch (to
     onnxruntime, for an ONNX model) is in manifest["check"].
@@ -86,6 +92,8 @@ def compile_model(
         stages=Stages(dump_ir),
         binary_only=require_binary,
         allow_float=allow_float,
+        float_precision=float_precision,
+        calibration=calibration,
     )
     for note in made.source.notes:
         warnings.warn(note, stacklevel=2)
@@ -106,6 +114,8 @@ def _compile(
     name: str | None = None,
     binary_only: bool = False,
     allow_float: Sequence[str] | None = None,
+    float_precision: str = "fp32",
+    calibration: Sequence[Any] | None = None,
 ) -> Compilation:
     from tvm_bnn.compiler import compile_source
     from tvm_bnn.frontend.source import load_source
@@ -117,10 +127,26 @@ def _compile(
         raise InputError("found allow_float without require_binary; every layer may be float unless that is asked for")
     if isinstance(allow_float, str):
         raise InputError(f"found allow_float={allow_float!r}; accepted is a list of patterns: try [{allow_float!r}]")
+    if float_precision not in FLOAT_PRECISION:
+        raise InputError(f"found float_precision={float_precision!r}; accepted are {', '.join(FLOAT_PRECISION)}")
+    if calibration is not None and float_precision != "int8":
+        raise InputError(f"found inputs to calibrate {float_precision} with; only int8 has ranges to be found")
+    if isinstance(calibration, str | os.PathLike):
+        raise InputError(f"found calibration={os.fspath(calibration)!r}; accepted is a list: try [...] around it")
     resolved = resolve(target, threads)
     with progress.phase("export"):
         source = load_source(model, example_inputs, weights, input_shape, name)
-    return compile_source(source, resolved, sign_zero, progress, stages, binary_only, allow_float)
+    return compile_source(
+        source,
+        resolved,
+        sign_zero,
+        progress,
+        stages,
+        binary_only,
+        allow_float,
+        float_precision,
+        calibration or (),
+    )
 
 
 class _CallableModule(types.ModuleType):
@@ -160,6 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stages=stages,
             binary_only=options.require_binary,
             allow_float=options.allow_float,
+            float_precision=options.float_precision,
+            calibration=options.calibration,
         )
     output = Path(options.output or f"{made.source.name}-{made.target.name}{SUFFIX}")
     made.artifact.save(output)
@@ -225,6 +253,19 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         metavar="PATTERN",
         help="module paths that may stay float, such as 'head.*' (default: the first and the last layer)",
+    )
+    parser.add_argument(
+        "--float-precision",
+        choices=FLOAT_PRECISION,
+        default="fp32",
+        help="what float convolutions and linear layers compute in (default: fp32)",
+    )
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        action="extend",
+        metavar="PATH",
+        help="images, .npy or .npz inputs that give the ranges of int8 (default: the example input)",
     )
     parser.add_argument("--explain", action="store_true", help="print a row per layer: what became of it, and why")
     parser.add_argument("--json", metavar="FILE", help="write these rows and the totals")

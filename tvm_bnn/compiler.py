@@ -13,7 +13,7 @@ import torch
 import tvm
 import tvm_ffi
 
-from tvm_bnn import artifact, errors, explain, linker
+from tvm_bnn import artifact, calibration, errors, explain, linker
 from tvm_bnn.console import Progress
 from tvm_bnn.errors import OutputError
 from tvm_bnn.exact_zeros import count_zeros
@@ -22,6 +22,7 @@ from tvm_bnn.frontend.naming import name_by_node
 from tvm_bnn.frontend.source import Source
 from tvm_bnn.lower import lower
 from tvm_bnn.relay_passes.convert_binary import Decisions
+from tvm_bnn.relay_passes.float_precision import activations, reduce_precision
 from tvm_bnn.relay_passes.pipeline import optimize
 from tvm_bnn.requirement import require_binary
 from tvm_bnn.runtime import Artifact
@@ -48,6 +49,8 @@ class Compilation:
     imported : the module as imported, its values named after the program's nodes.
     optimized : the module behind the last graph pass: what the artifact computes, bit for bit.
     decisions : a record per convolution, linear layer and matmul, and the layers where sign(0) was chosen.
+    float_precision : what its float layers were to compute in. calibrated : how many inputs gave the ranges of int8, 0
+    where the example input did.
     """
 
     artifact: Artifact
@@ -56,6 +59,8 @@ class Compilation:
     imported: Imported
     optimized: tvm.IRModule
     decisions: Decisions
+    float_precision: str = "fp32"
+    calibrated: int = 0
 
 
 def compile_source(
@@ -66,10 +71,14 @@ def compile_source(
     stages: Stages | None = None,
     binary_only: bool = False,
     allow_float: Sequence[str] | None = None,
+    float_precision: str = "fp32",
+    calibrate: Sequence[Any] = (),
 ) -> Compilation:
     """Compile a source for a target.
 
     sign_zero : one of SIGN_ZERO.
+    float_precision : one of relay_passes.float_precision.PRECISIONS; what float layers compute in.
+    calibrate : for int8, inputs that are typical, see `calibration.read_inputs`; by default the example inputs.
     binary_only : refuse a network with float layers outside allow_float; see `requirement`.
 
     Raises UnsupportedError where the graph has something that there is no code for, or is not binary where it must be.
@@ -85,6 +94,9 @@ def compile_source(
         optimized, decisions = _optimized(imported.module, sign_zero)
     if binary_only:
         require_binary(decisions, allow_float)
+    if float_precision != "fp32":
+        with progress.phase("calibrate") as detail, stages.watched(detail):
+            optimized = _rounded(source, optimized, decisions, float_precision, target, calibrate)
     with progress.phase("lower") as detail, stages.watched(detail):
         lowered = lower(optimized, target)
         stages.dump("lower", lowered.module)
@@ -101,12 +113,22 @@ def compile_source(
         with progress.phase("check"):
             made.manifest["check"] = compare(source, made)
             made.manifest["check"]["exact_zeros"] = count_zeros(source, imported, decisions)
-    return Compilation(made, source, target, imported, optimized, decisions)
+    return Compilation(made, source, target, imported, optimized, decisions, float_precision, len(calibrate))
 
 
 def _optimized(module: tvm.IRModule, sign_zero: str) -> tuple[tvm.IRModule, Decisions]:
     decisions = Decisions()
     return optimize(module, decisions, sign_zero), decisions
+
+
+def _rounded(
+    source: Source, module: tvm.IRModule, decisions: Decisions, precision: str, target: Target, calibrate: Sequence[Any]
+) -> tvm.IRModule:
+    most: Mapping[str, float] = {}
+    if precision == "int8":
+        batches = calibration.read_inputs(calibrate, _manifest(source, target, []))
+        most = calibration.largest(module, activations(module), batches or calibration.of_example(source.inputs))
+    return reduce_precision(module, decisions, precision, most)
 
 
 def _room(source: Source) -> int:

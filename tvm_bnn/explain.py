@@ -34,7 +34,8 @@ def rows(
 
     A row has path (of the torch module), op, shape (of the operands), decision ("binary" or "float"), reason and
     advice ("" for a binary layer), rule (of its schedule; "tvm" where TVM compiles it, "" where nothing is left of
-    it), macs, planes (pairs of bit planes that are multiplied) and epilogue (how the bits behind it are made).
+    it), macs, planes (pairs of bit planes that are multiplied), epilogue (how the bits behind it are made), and of a
+    float layer precision ("fp32", "bf16" or "int8") and stays_fp32 (why it is not the one that was asked for).
     """
     kernels = _LayerKernels(decisions, optimized, kernel_of)
     rules = _rules(scheduled)
@@ -50,6 +51,8 @@ def rows(
             "advice": layer.advice,
             "planes": layer.planes,
             "epilogue": layer.epilogue,
+            "precision": layer.precision if layer.decision == "float" else "",
+            "stays_fp32": layer.stays_fp32,
         }
         for layer in decisions.layers
     ]
@@ -108,15 +111,15 @@ def totals(layers: Iterable[Row]) -> dict[str, Any]:
 def table(layers: Sequence[Row]) -> Table:
     """The rows as a table for the screen."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("path", "op", "shape", "decision", "rule"):
+    for name in ("path", "op", "shape", "decision", "precision", "rule"):
         shown.add_column(name, no_wrap=True)
     shown.add_column("MACs", justify="right", no_wrap=True)
     shown.add_column("reason", no_wrap=True)
     shown.add_column("advice", no_wrap=True)
     for row in layers:
-        cells = [row["path"], row["op"], row["shape"], row["decision"], row["rule"], f"{row['macs']:,}"]
-        # artifacts of older versions have no advice
-        cells += [row["reason"], row.get("advice", "")]
+        # artifacts of older versions have neither precision nor advice
+        cells = [row["path"], row["op"], row["shape"], row["decision"], row.get("precision", ""), row["rule"]]
+        cells += [f"{row['macs']:,}", row["reason"], row.get("advice", "")]
         shown.add_row(*cells, style="" if row["decision"] == "binary" else "yellow")
     return shown
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tvm_bnn import explain
 from tvm_bnn.compiler import Compilation
+from tvm_bnn.lower.matrix import multiplies_bfloat16
 from tvm_bnn.stages import PassTime
 
 #: So many float layers, or layers with a chosen sign(0), are named.
@@ -39,6 +40,8 @@ def report(made: Compilation, output: Path, seconds: Mapping[str, float]) -> dic
         "mixed_signs": list(made.decisions.mixed_signs),
         "kept_zeros": list(made.decisions.kept_zeros),
         "zero_weights": list(made.decisions.zero_weights),
+        "float_precision": made.float_precision,
+        "calibrated": made.calibrated,
         "check": made.artifact.manifest["check"],
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "layers": made.artifact.explain(),
@@ -79,19 +82,39 @@ def print_summary(
     content = report(made, output, seconds)
     threads = made.target.threads
     console.print(f"{made.source.name} for {made.target.name}, {threads} thread{'s' if threads > 1 else ''}")
-    for line in _lines(content, sign_zero):
+    for line in _lines(content, sign_zero, _precision(made)):
         console.print(f"  {line}")
     for note in made.source.notes:
         console.print(f"  note: {note}")
     console.print(f"written to {output}")
 
 
-def _lines(content: Mapping[str, Any], sign_zero: str) -> Iterable[str]:
+def _precision(made: Compilation) -> Iterable[str]:
+    """What float layers compute in, where that is not fp32 alone."""
+    if made.float_precision == "fp32":
+        return
+    layers = [layer for layer in made.decisions.layers if layer.decision == "float"]
+    lowered = [layer.path for layer in layers if layer.precision != "fp32"]
+    source = ""
+    if made.float_precision == "int8" and lowered:
+        count = made.calibrated
+        given = f"{count} input{'s' if count > 1 else ''}" if count else "the example input"
+        source = f"; ranges from {given}"
+    yield f"{made.float_precision:18} {_listed(lowered) if lowered else 'no layer'}{source}"
+    if made.float_precision == "bf16" and not multiplies_bfloat16(made.target):
+        yield "bf16 is only rounded to here: this target multiplies in fp32, so it saves no time"
+    for layer in layers:
+        if layer.stays_fp32:
+            yield f"fp32: {layer.path} ({layer.op}): {layer.stays_fp32}"
+
+
+def _lines(content: Mapping[str, Any], sign_zero: str, precision: Iterable[str]) -> Iterable[str]:
     totals = content["totals"]
     yield f"convolutions       {totals['convolutions_binary']} binary, {totals['convolutions_float']} float"
     if totals["products_binary"] or totals["products_float"]:
         yield f"linear and matmul  {totals['products_binary']} binary, {totals['products_float']} float"
     yield f"multiply-adds      {_amount(totals['macs'])}, {100 * totals['binary_share']:.1f} % of them binary"
+    yield from precision
     yield from _float_layers([row for row in content["layers"] if row["decision"] == "float"])
     if not totals["convolutions_binary"] + totals["products_binary"]:
         yield "warning: nothing in this network is binary; the reasons above say what stands in the way"

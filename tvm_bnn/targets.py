@@ -84,6 +84,7 @@ _X86_FLAGS = {
     "avx512fp16": "avx512_fp16",
     "amx-tile": "amx_tile",
     "amx-int8": "amx_int8",
+    "amx-bf16": "amx_bf16",
 }
 _AARCH64_FLAGS = {
     "fp-armv8": "fp",

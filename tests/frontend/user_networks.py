@@ -72,6 +72,17 @@ class FloatMiddle(Net):
         return self.binary(self.middle(self.binary(self.stem(image))))
 
 
+class Transposed(Net):
+    """A float transposed convolution behind the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(8, 4, 2, stride=2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.up(super().forward(image))
+
+
 class Masked(nn.Module):
     """The sign of what a threshold leaves: mostly exact zeros."""
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tvm import relax
 
 from tvm_bnn import ops
 from tvm_bnn.arithmetic import fma32
@@ -33,6 +34,21 @@ def test_bconv2d_is_the_convolution_of_signs(run_op, strides, padding, dilation,
     signs, weights = (torch.from_numpy(np.where(bits, 1.0, -1.0)) for bits in (x, w))
     padded = F.pad(signs, (left, right, top, bottom), value=pad_value)
     wanted = F.conv2d(padded, weights, stride=strides, dilation=dilation, groups=groups)
+    assert got.dtype == np.int32
+    np.testing.assert_array_equal(got, wanted.numpy())
+
+
+@pytest.mark.parametrize(("strides", "padding", "dilation", "groups_channels"), [row[:4] for row in GRID[::3]])
+def test_conv2d_of_bytes_is_exact(run_op, strides, padding, dilation, groups_channels):
+    groups, channels = groups_channels
+    rng = np.random.default_rng(1)
+    x = rng.integers(-127, 128, (2, channels, 7, 8)).astype(np.int8)
+    w = rng.integers(-127, 128, (4, channels // groups, 3, 2)).astype(np.int8)
+    how = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+    got = run_op(lambda a, b: relax.op.nn.conv2d(a, b, **how, out_dtype="int32"), x, w)
+    top, left, bottom, right = padding
+    padded = F.pad(torch.from_numpy(x).long(), (left, right, top, bottom))
+    wanted = F.conv2d(padded, torch.from_numpy(w).long(), stride=strides, dilation=dilation, groups=groups)
     assert got.dtype == np.int32
     np.testing.assert_array_equal(got, wanted.numpy())
 

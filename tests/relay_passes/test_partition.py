@@ -199,9 +199,10 @@ def test_declines_to_merge(build, emit, function):
 LARGE = (1, 3, 128, 128)
 
 
-def pooled(x, emit, filters=64, others=lambda value, emit: []):
+def pooled(x, emit, filters=64, others=lambda value, emit: [], before=lambda x: x, added=None):
     weight = relax.const(np.ones((filters, 3, 3, 3), np.float32))
-    value = emit(exp(emit(conv2d(x, weight, strides=2, padding=1))))
+    value = emit(exp(emit(conv2d(before(x), weight, strides=2, padding=1))))
+    value = value if added is None else emit(add(value, relax.const(np.ones(added, np.float32))))
     return relax.Tuple([emit(max_pool2d(value, (3, 3), strides=(2, 2))), *others(value, emit)])
 
 
@@ -214,7 +215,28 @@ def test_a_large_map_is_pooled_where_it_is_made(build, emit):
     check_order(parts)
 
 
+@pytest.mark.parametrize("rounded", [ops.bfloat16, lambda x: ops.bfloat16(relax.BlockBuilder.current().emit(exp(x)))])
+def test_a_stem_rounds_what_it_reads(build, emit, rounded):
+    parts = partition(build(lambda x: pooled(x, emit, before=lambda x: emit(rounded(x))), LARGE)["main"])
+    (region,) = parts.regions
+    assert region.source is not None and len(region.outputs) == 1
+    check_order(parts)
+
+
+def test_only_a_stem_or_a_head_computes_what_it_reads(build, emit):
+    def function(x):
+        return conv2d(emit(ops.bfloat16(x)), relax.const(np.ones((64, 6, 3, 3), np.float32)))
+
+    assert described(partition(build(function, SHAPE)["main"])) == [("", ["bfloat16"], 1), ("conv2d", [], 1)]
+
+
+def test_a_value_for_each_channel_joins_a_map_that_is_pooled(build, emit):
+    (region,) = partition(build(lambda x: pooled(x, emit, added=(64, 1, 1)), LARGE)["main"]).regions
+    assert region.source is not None
+
+
 UNPOOLED = {
+    "a member tells rows apart": (lambda x, e: pooled(x, e, added=(1, 64, 64, 1)), LARGE),
     "others read the map": (lambda x, e: pooled(x, e, others=lambda v, e: [e(negative(v))]), LARGE),
     "a small map": (pooled, (1, 3, 32, 32)),
     "few filters": (lambda x, e: pooled(x, e, filters=16), (1, 3, 512, 512)),

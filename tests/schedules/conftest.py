@@ -27,6 +27,7 @@ from tvm_bnn.schedules.apply import BUILD_CONFIG
 
 TARGETS = {
     "amx": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq,+amx-tile,+amx-int8",
+    "amx with bf16": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq,+amx-tile,+amx-int8,+amx-bf16",
     "avx512": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq",
     "avx512 by tables": "llvm -mcpu=x86-64-v4",
     "avx2": "llvm -mcpu=x86-64-v3",

@@ -15,7 +15,7 @@ from tests.schedules import test_binary_conv
 from tests.schedules.test_binary_conv import SAME, conv
 from tvm_bnn import ops, targets
 from tvm_bnn.lower import lower
-from tvm_bnn.lower.matrix import pixels_of_tile, tile_weights
+from tvm_bnn.lower.matrix import BYTES, HALVES, Rows, pixels_of_tile, tile_weights
 from tvm_bnn.schedules import schedule_module
 from tvm_bnn.schedules.matrix_conv import choose_tile
 
@@ -140,13 +140,31 @@ def test_a_tile_divides_the_row(width, pixels):
 
 
 def test_weights_lie_as_the_unit_reads_them():
-    weight = np.random.default_rng(0).random((33, 3, 1, 70)) < 0.5
-    tiles = tile_weights(weight)
-    assert (tiles.shape, tiles.dtype) == ((4, 3, 1, 2, 16, 16, 4), np.int8)
-    for filter_, row, channel in ((0, 0, 0), (17, 2, 5), (32, 1, 69)):
-        place = (filter_ // 16, row, 0, channel // 64, channel % 64 // 4, filter_ % 16, channel % 4)
-        assert tiles[place] == (1 if weight[filter_, row, 0, channel] else -1)
-    assert np.count_nonzero(tiles) == weight.size  # and 0 elsewhere
+    for operands, words in ((BYTES, 4), (HALVES, 2)):
+        weight = np.random.default_rng(0).integers(1, 100, (33, 3, 1, 70)).astype(operands.dtype)
+        tiles, loaded = tile_weights(weight, operands), 16 * words
+        assert (tiles.shape, tiles.dtype) == ((4, 3, 1, -(-70 // loaded), 16, 16, words), weight.dtype)
+        for filter_, row, channel in ((0, 0, 0), (17, 2, 5), (32, 1, 69)):
+            place = (filter_ // 16, row, 0, channel // loaded, channel % loaded // words, filter_ % 16, channel % words)
+            assert tiles[place] == weight[filter_, row, 0, channel]
+        assert np.count_nonzero(tiles) == weight.size  # and 0 elsewhere
+
+
+@pytest.mark.parametrize(
+    ("channels", "taps", "dilation", "kind", "taken"),
+    [(3, 7, 1, "words", 1), (4, 1, 1, "words", 1), (20, 3, 1, "run", 2), (3, 3, 2, "pixels", 3)],
+)
+def test_neighbouring_taps_of_few_channels_share_a_load(channels, taps, dilation, kind, taken):
+    """`taken` products of tiles a row of the kernel, and every element that a load reaches lies in the row."""
+    weight = np.ones((32, 5, taps, channels), np.int8)
+    geometry = ops.BConv2DAttrs(strides=(2, 2), padding=(2, 1, 2, 1), dilation=(1, dilation))
+    reach = 15 * 2 + (taps - 1) * dilation + 1
+    rows = Rows.of(BYTES, weight, reach, 16, geometry)
+    tiles = tile_weights(rows.taps(weight))
+    assert (rows.kind, tiles.shape[2] * tiles.shape[3]) == (kind, taken)
+    last = rows.lead + 15 * 2 + (tiles.shape[2] - 1) * dilation
+    assert last * rows.pixel + tiles.shape[3] * 64 <= rows.columns * rows.pixel
+    assert kind != "words" or (rows.lead + 1) % 16 == 0  # the input begins with a vector
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])

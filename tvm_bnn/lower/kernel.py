@@ -23,6 +23,8 @@ import numpy as np
 from tvm import relax, te, tirx
 
 from tvm_bnn.lower.anchors import Anchor, builder_of
+from tvm_bnn.lower.anchors.convolution import extended
+from tvm_bnn.lower.anchors.pooling import pooled_rows
 from tvm_bnn.lower.layout import WORD, Layout, stored_dtype, stored_shape
 from tvm_bnn.lower.memory_order import memory_order
 from tvm_bnn.lower.reader import Reader
@@ -82,11 +84,17 @@ class KernelBuilder:
         return self._assemble(reader, outputs, family, name)
 
     def _anchor(self, reader: Reader, var: relax.Var) -> Anchor:
-        call = self.partition.definition[var]
+        return self._build(reader, var, self.partition.definition[var])
+
+    def _build(self, reader: Reader, var: relax.Var, call: relax.Call, above: int = 0) -> Anchor:
+        """The stages of a call that computes a value, and so many rows above it."""
         build = builder_of(call)
         assert build is not None, op_name(call)
         anchor: Anchor = build(reader, call, self.target)
-        reader.stages[var] = anchor.element
+        if above:
+            reader.stages[var] = lambda index: anchor.element((index[0], index[1], index[2] + above, index[3]))
+        else:
+            reader.stages[var] = anchor.element
         if anchor.word is not None:
             reader.word_stages[var] = anchor.word
         if anchor.tally is not None:
@@ -104,9 +112,17 @@ class KernelBuilder:
             self._add_map(reader, region.joint, stored_shape(region.shape, Layout.MAP), "joint")
 
     def _add_source(self, reader: Reader, region: Region, source: Region) -> None:
-        """Build what a region reads row by row: stages of its sums, ending in _0, and its maps, ``map_i``."""
+        """Build what a region reads row by row: stages of its sums, ending in _0, and its maps, ``map_i``.
+
+        A pooling reads rows of padding too, which are made as if the convolution went on there.
+        """
         reader.suffix = "_0"
-        family = self._anchor(reader, source.anchor).family
+        first, second = (self.partition.definition[anchor] for anchor in (source.anchor, region.anchor))
+        above, rows = 0, source.shape[2]
+        if op_name(second) == "relax.nn.max_pool2d":
+            above, rows = pooled_rows(second)
+            first = extended(first, above, rows)
+        family = self._build(reader, source.anchor, first, above).family
         self._add_branches(reader, source)
         reader.suffix = ""
         bits = self.partition.definition[region.anchor].args[0]
@@ -115,13 +131,14 @@ class KernelBuilder:
             reader.word_stages[bits] = lambda pixel, position: row(*pixel, position)
         readers = [self.partition.definition[var] for var in (region.anchor, *region.members)]
         read = {operand for call in readers for operand in operands(call)}
-        shape = stored_shape(source.shape, Layout.MAP)
+        batch, _, width, channels = stored_shape(source.shape, Layout.MAP)
         for number, var in enumerate(v for v in source.values if v in read and dtype_of(v) != "bool"):
-            self._add_map(reader, var, shape, f"map_{number}")
+            self._add_map(reader, var, (batch, rows, width, channels), f"map_{number}", above)
 
-    def _add_map(self, reader: Reader, var: relax.Var, shape: tuple[int, ...], name: str) -> None:
-        stage = reader.compute(shape, lambda *i: reader.element(var, logical_index(i, 4, Layout.MAP)), name)
-        reader.stages[var] = lambda index: stage(*stored_index(index, 4, Layout.MAP))
+    def _add_map(self, reader: Reader, var: relax.Var, shape: tuple[int, ...], name: str, above: int = 0) -> None:
+        """A stage of a map whose first row is so many rows above the value's."""
+        stage = reader.compute(shape, lambda n, y, x, c: reader.element(var, (n, c, y - above, x)), name)
+        reader.stages[var] = lambda index: stage(index[0], index[2] + above, index[3], index[1])
 
     def copy(self, var: relax.Var, layout: Layout) -> Kernel:
         """A kernel that stores a value (a view, say) in another layout."""

@@ -1,18 +1,23 @@
-"""Binary sums on a matrix unit: bits become bytes +1 and -1 again, and tiles of bytes are multiplied.
+"""Sums on a matrix unit: tiles of bytes, or of bfloat16, are multiplied.
 
 AMX multiplies 16 x 64 bytes by 64 x 16 in sixteen cycles: 1024 products a cycle, where counting bits of 512-bit vectors
-gives 341 (one vector of popcounts a cycle, and with ``xor`` and ``add`` three instructions on two ports). Bits still
-travel between kernels. A kernel expands the rows that a block of its output reads, once for all filters:
+gives 341 (one vector of popcounts a cycle, and with ``xor`` and ``add`` three instructions on two ports), and fused
+float steps 32. So bits become bytes +1 and -1 again. They still travel between kernels: a kernel expands the rows that
+a block of its output reads, once for all filters:
 
-    bytes[n, y, x, c] = +1 or -1, 0 for zero padding
-    acc[n, y, x, o]   = sum over (ky, kx, c) of bytes * weight                     int32
+    bytes[n, y, x, c] = +1 or -1, 0 for zero padding; int8 activations as they are; of bfloat16 the upper halves
+    acc[n, y, x, o]   = sum over (ky, kx, c) of bytes * weight                     int32 (float32 of bfloat16)
 
-That is the integer sum itself, without a correction for borders. Channels are padded to whole tiles with weights of 0.
-Weights are stored as [O/16, KH, KW, C/64, 16, 16, 4]: for each block of filters and tap the tile that the unit reads,
-four neighbouring channels of one filter side by side.
+That is the integer sum itself, without a correction for borders. A load takes 64 bytes of each of up to 16 pixels; how
+channels and taps fill them is said at `Rows`. Weights are stored as [O/16, KH, KW, C/64, 16, 16, 4]: for each block of
+filters and tap the tile that the unit reads, four neighbouring channels of one filter side by side (two of bfloat16,
+and 32 channels a tile).
 """
 
+import functools
+import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from tvm import te, tirx
@@ -20,9 +25,10 @@ from tvm import te, tirx
 from tvm_bnn.lower.layout import WORD, padded_channels, round_up
 from tvm_bnn.lower.operator import register
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.ops import BConv2DAttrs
 
 #: Channels and filters of a tile of weights, and the most pixels of a tile of input.
-TILE_CHANNELS, TILE_FILTERS, TILE_PIXELS = 64, 16, 16
+TILE_CHANNELS, TILE_FILTERS, TILE_PIXELS, TILE_WORDS = 64, 16, 16, 16
 #: Fewer pixels leave too much of the unit idle: below 7 of 16 counting bits is as fast.
 LEAST_PIXELS = 7
 _SIGN_BYTE = "bnn.sign_byte"
@@ -60,8 +66,13 @@ def pixels_of_tile(width: int) -> int:
     return max(pixels for pixels in range(1, min(width, TILE_PIXELS) + 1) if width % pixels == 0)
 
 
+def multiplies_bfloat16(target) -> bool:
+    """Whether the target's matrix unit takes bfloat16 as well."""
+    return target.matrix != "" and target.has("amx-bf16")
+
+
 def multiplies(target, filters: int, width: int, groups: int) -> bool:
-    """Whether a binary convolution goes to the matrix unit: there is one, and its tiles are filled well."""
+    """Whether a convolution goes to the matrix unit: there is one, and its tiles are filled well."""
     return (
         target.matrix != ""
         and groups == 1
@@ -70,52 +81,181 @@ def multiplies(target, filters: int, width: int, groups: int) -> bool:
     )
 
 
-def tile_weights(weight: np.ndarray) -> np.ndarray:
-    """bool [O, KH, KW, C] -> int8 [Op/16, KH, KW, Cp/64, 16, 16, 4], +1 and -1, and 0 where there is no channel."""
-    filters, height, width, channels = weight.shape
-    values = np.zeros((padded_channels(filters), height, width, round_up(channels, TILE_CHANNELS)), np.int8)
-    values[:filters, :, :, :channels] = np.where(weight, 1, -1)
-    tiles = values.reshape(-1, TILE_FILTERS, height, width, values.shape[-1] // TILE_CHANNELS, TILE_CHANNELS // 4, 4)
+@dataclass(frozen=True)
+class Operands:
+    """What a unit multiplies, and the sum that it makes: elements of dtype, per_word of them in 32 bits."""
+
+    name: str
+    dtype: str
+    per_word: int
+    sums: str
+
+    @property
+    def channels(self) -> int:
+        """Elements of a row of a tile."""
+        return TILE_WORDS * self.per_word
+
+    def product(self, a, b):
+        """The product of two elements, in the dtype of the sums."""
+        return self._value(a) * self._value(b)
+
+    def _value(self, element):
+        if self.sums == "int32":
+            return element.astype("int32")
+        return tirx.reinterpret("float32", element.astype("uint32") << tirx.const(16, "uint32"))
+
+    def of_word(self, word, position):
+        """Element at a position (int32) of a word (uint32)."""
+        shift = tirx.Cast("uint32", position) * tirx.const(32 // self.per_word, "uint32")
+        return (word >> shift).astype(self.dtype)
+
+    def word(self, elements: list):
+        """A word of so many elements."""
+        bits = 32 // self.per_word
+        parts = [tirx.Cast("uint32", element) & tirx.const((1 << bits) - 1, "uint32") for element in elements]
+        shifted = (part << tirx.const(bits * i, "uint32") for i, part in enumerate(parts))
+        return functools.reduce(operator.or_, shifted)
+
+
+BYTES = Operands("int8", "int8", 4, "int32")
+#: bfloat16 as the upper halves of float32.
+HALVES = Operands("bf16", "uint16", 2, "float32")
+
+
+def tile_weights(values: np.ndarray, operands: Operands = BYTES) -> np.ndarray:
+    """[O, KH, KW, C] -> [Op/16, KH, KW, Cp/(16*P), 16, 16, P] with P elements a word; 0 where there is no channel."""
+    filters, height, width, channels = values.shape
+    padded = np.zeros((padded_channels(filters), height, width, round_up(channels, operands.channels)), values.dtype)
+    padded[:filters, :, :, :channels] = values
+    blocks = padded.shape[-1] // operands.channels
+    tiles = padded.reshape(-1, TILE_FILTERS, height, width, blocks, TILE_WORDS, operands.per_word)
     return np.ascontiguousarray(np.moveaxis(tiles, 1, 5))
 
 
-def byte_sums(
+@dataclass(frozen=True)
+class Rows:
+    """How rows of input lie that tiles are loaded from: a load takes 64 bytes for each of a tile's pixels.
+
+    ``pixels``  [N, H, W, C] with channels padded to whole loads; each tap is loads of its own.
+    ``run``     [N, H, W * C] where a load may hold several taps of a row, and what lies behind (its weights are 0).
+    ``words``   [N, H, W / 16, 16 * words] of a run as words: for so few channels that a vector of pixels is filled word
+                by word. Its border is so wide that the input begins with a vector. Schedules flatten it to a run.
+
+    kind : one of these. pixel : elements of a pixel. columns : pixels of a row. lead : of them before those that the
+    first result reads.
+    """
+
+    kind: str
+    pixel: int
+    columns: int
+    lead: int = 0
+
+    @classmethod
+    def apart(cls, operands: Operands, weight: np.ndarray, reach: int) -> "Rows":
+        """Rows whose taps are loads of their own; arguments as of ``of``."""
+        return cls("pixels", round_up(weight.shape[3], operands.channels), reach)
+
+    @classmethod
+    def of(cls, operands: Operands, weight: np.ndarray, reach: int, pixels: int, geometry: BConv2DAttrs) -> "Rows":
+        """The rows for a weight [O, KH, KW, C] that reach over so many columns of padded input, for so many pixels."""
+        _, _, taps, channels = weight.shape
+        whole = round_up(channels, operands.channels)
+        thin = channels <= 2 * operands.per_word
+        pixel = round_up(channels, operands.per_word if thin else TILE_FILTERS)
+        if geometry.dilation[1] > 1 or pixel == whole:
+            return cls.apart(operands, weight, reach)
+        left = geometry.padding[1]
+        lead = round_up(left, TILE_PIXELS) - left if thin else 0
+        last = (pixels - 1) * geometry.strides[1] * pixel + round_up(taps * pixel, operands.channels)
+        return cls("words" if thin else "run", pixel, round_up(lead - (-last // pixel), TILE_PIXELS), lead)
+
+    def taps(self, weight: np.ndarray) -> np.ndarray:
+        """Weights [O, KH, KW, C] with the taps of a run side by side: [O, KH, 1, KW * pixel]."""
+        if self.kind == "pixels":
+            return weight
+        filters, height, width, channels = weight.shape
+        padded = np.pad(weight, [(0, 0)] * 3 + [(0, self.pixel - channels)])
+        return padded.reshape(filters, height, 1, width * self.pixel)
+
+
+def tile_sums(
     reader: Reader,
     shape: tuple[int, int, int, int],
     window: tuple[int, int],
     weight: np.ndarray,
-    sign: Callable,
+    element: Callable,
     inside: Callable,
+    in_width: int,
     pad_value: int,
-    place: Callable,
-    step: int,
+    geometry: BConv2DAttrs,
+    operands: Operands = BYTES,
+    runs: bool = True,
 ):
-    """Stages ``bytes`` and ``acc`` [N, H, W, O padded] of a binary convolution; acc is its integer sum, int32.
+    """Stages ``bytes`` and ``acc`` [N, H, W, O padded] of a convolution; acc is its sum.
 
     shape : (N, O, H, W) of the result. window : rows and columns of padded input that it reads.
-    weight : bool [O, KH, KW, C]. sign : (n, y, x, c) -> +1 or -1, int8, of the input at a padded position.
-    inside : (y, x) -> condition that it is no padding, None if none is. place : (y, x, ky, kx) -> padded position.
-    step : columns of input from one result to the next, noted as "step" on ``acc``.
+    weight : [O, KH, KW, C], elements of the operands. element : (n, y, x, c) -> element of the input at a padded
+    position. inside : (y, x, rows, columns) -> condition that it is no padding, of so many; None if none is.
+    in_width : columns of the input. runs : whether loads may hold several taps.
+
+    What schedules need is noted on the stages: on ``bytes`` the kind of its `Rows` and elements of a pixel, on ``acc``
+    elements of ``bytes`` from one result of a row to the next, and what it is called.
     """
     batch, filters, height, width = shape
-    tiles = tile_weights(weight)
-    _, rows, columns, blocks, quads, _, _ = tiles.shape
+    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
+    rows = Rows.of(operands, weight, window[1], width, geometry) if runs else Rows.apart(operands, weight, window[1])
+    channels, per_word = weight.shape[3], operands.per_word
+    tiles = tile_weights(rows.taps(weight), operands)
+    _, taps_y, taps_x, blocks, quads, _, _ = tiles.shape
+
+    def padded(n, y, x, c):
+        return element(n, y, x, c if rows.pixel == channels or rows.kind == "pixels" else reader.inside(c, channels))
 
     def expand(n, y, x, c):
-        value = sign(n, y, x, c)
-        valid = inside(y, x)
-        return value if valid is None else tirx.if_then_else(valid, value, tirx.const(pad_value, "int8"))
+        valid = inside(y, x, window[0], rows.columns)
+        value = padded(n, y, x, c)
+        return value if valid is None else tirx.if_then_else(valid, value, tirx.const(pad_value, operands.dtype))
 
-    source = reader.compute((batch, *window, blocks * TILE_CHANNELS), expand, "bytes")
+    held = rows.pixel // per_word if rows.kind == "words" else rows.pixel
+    vector = TILE_PIXELS * held  # words that are made at once
+
+    def expand_words(n, y, block, i):
+        x, word = block * TILE_PIXELS + i // held, i % held
+        # all of a vector is border, or none of it
+        valid = inside(y, (x if in_width % TILE_PIXELS else block * TILE_PIXELS) - rows.lead, window[0], rows.columns)
+        value = operands.word([padded(n, y, x - rows.lead, word * per_word + i) for i in range(per_word)])
+        return value if valid is None else tirx.if_then_else(valid, value, tirx.const(0, "uint32"))
+
+    def expand_run(n, y, i):
+        return expand(n, y, i // held, i % held)
+
+    stages: dict[str, tuple[tuple[int, ...], Callable]] = {
+        "pixels": ((rows.columns, held), expand),
+        "run": ((rows.columns * held,), expand_run),
+        "words": ((rows.columns // TILE_PIXELS, vector), expand_words),
+    }
+    size, make = stages[rows.kind]
+    source = reader.compute((batch, window[0], *size), make, "bytes", {"rows": rows.kind, "pixel": held})
     values = reader.array(tiles, "weight")
     ky, kx, kb, kq, kr = (
         reader.reduce_axis(extent, name)
-        for extent, name in ((rows, "ky"), (columns, "kx"), (blocks, "kb"), (quads, "kq"), (4, "kr"))
+        for extent, name in ((taps_y, "ky"), (taps_x, "kx"), (blocks, "kb"), (quads, "kq"), (per_word, "kr"))
     )
 
-    def accumulate(n, y, x, o):
-        taken = source(n, *place(y, x, ky.var, kx.var), kb.var * TILE_CHANNELS + kq.var * 4 + kr.var)
-        tap = values(o // TILE_FILTERS, ky.var, kx.var, kb.var, kq.var, o % TILE_FILTERS, kr.var)
-        return te.sum(taken.astype("int32") * tap.astype("int32"), axis=[ky, kx, kb, kq, kr])
+    def taken(n, y, x):
+        row, column = y * sy + ky.var * dy, x * sx + kx.var * dx
+        if rows.kind == "words":
+            place = (column + rows.lead) * held + kb.var * quads + kq.var
+            return operands.of_word(source(n, row, place // vector, place % vector), kr.var)
+        position = kb.var * operands.channels + kq.var * per_word + kr.var
+        place = (column, position) if rows.kind == "pixels" else (column * held + position,)
+        return source(n, row, *place)
 
-    return reader.compute((batch, height, width, padded_channels(filters)), accumulate, "acc", {"step": step})
+    def accumulate(n, y, x, o):
+        tap = values(o // TILE_FILTERS, ky.var, kx.var, kb.var, kq.var, o % TILE_FILTERS, kr.var)
+        return te.sum(operands.product(taken(n, y, x), tap), axis=[ky, kx, kb, kq, kr])
+
+    step = sx if rows.kind == "pixels" else sx * held
+    rule = f"conv2d-{operands.name}" if runs else "bconv2d"
+    noted: dict[str, int | str] = {"step": step, "rows": rows.kind, "rule": rule}
+    return reader.compute((batch, height, width, padded_channels(filters)), accumulate, "acc", noted)

@@ -43,7 +43,7 @@ def _kernels(target) -> Kernels:
     """What the families of schedules can do for a target."""
 
     def matrix(call: relax.Call) -> bool:
-        return op_name(call) == "bnn.bconv2d" and multiplied(call, target)
+        return op_name(call) == "bnn.bconv2d" and multiplied(call, target, {})
 
     def pairs(first: relax.Call, second: relax.Call) -> bool:
         if op_name(second) == "bnn.bmatmul":

@@ -204,7 +204,7 @@ class Reader:
         return index if provable else tirx.min(index, extent - 1)
 
     def compute(
-        self, shape: Sequence[int], element: Callable[..., Scalar], name: str, attrs: dict[str, int] | None = None
+        self, shape: Sequence[int], element: Callable[..., Scalar], name: str, attrs: dict[str, int | str] | None = None
     ) -> te.Tensor:
         """``te.compute`` whose index ranges the reader knows while it builds the expression.
 

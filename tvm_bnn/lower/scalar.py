@@ -122,6 +122,8 @@ def _gelu(call, x):
 SCALAR: dict[str, Callable] = {
     "bnn.affine": _affine,
     "bnn.interval": _interval,
+    "bnn.quantize": lambda call, x, inverse: arithmetic.quantize(x, inverse),
+    "bnn.bfloat16": lambda call, x: arithmetic.bfloat16(x),
     "relax.add": lambda call, a, b: a + b,
     "relax.subtract": lambda call, a, b: a - b,
     "relax.multiply": _multiply,
@@ -171,8 +173,9 @@ SCALAR: dict[str, Callable] = {
 
 #: Operators whose expression reads an operand several times.
 _REPEATS = frozenset(
-    "relax.exp relax.log relax.sigmoid relax.tanh relax.erf relax.sign relax.square relax.power relax.nn.leakyrelu "
-    "relax.nn.silu relax.nn.gelu relax.nn.gelu_tanh relax.nn.softplus relax.nn.prelu".split()
+    "bnn.bfloat16 bnn.quantize relax.exp relax.log relax.sigmoid relax.tanh relax.erf relax.sign relax.square "
+    "relax.power relax.nn.leakyrelu relax.nn.silu relax.nn.gelu relax.nn.gelu_tanh relax.nn.softplus "
+    "relax.nn.prelu".split()
 )
 
 

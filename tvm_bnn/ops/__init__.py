@@ -4,8 +4,28 @@ Packing and NHWC are decisions of the lowering, so no pass ever sees a word or a
 """
 
 from tvm_bnn.ops.attrs import BConv2DAttrs
-from tvm_bnn.ops.relax_ops import affine, bconv2d, bmatmul, border_bias, interval, is_op, register
+from tvm_bnn.ops.relax_ops import (
+    affine,
+    bconv2d,
+    bfloat16,
+    bmatmul,
+    border_bias,
+    interval,
+    is_op,
+    quantize,
+    register,
+)
 
 register()
 
-__all__ = ["BConv2DAttrs", "affine", "bconv2d", "bmatmul", "border_bias", "interval", "is_op"]
+__all__ = [
+    "BConv2DAttrs",
+    "affine",
+    "bconv2d",
+    "bfloat16",
+    "bmatmul",
+    "border_bias",
+    "interval",
+    "is_op",
+    "quantize",
+]

@@ -10,10 +10,16 @@
                      threshold, an interval, or (where it wraps around) the complement of one.
 ``bnn.affine``       numeric[...], float32 scale, float32 shift -> float32[...]
                      fma(float32(x), scale, shift), rounded once; scale and shift broadcast.
+``bnn.quantize``     float32[...], float32 inverse -> int8[...]
+                     round(x * inverse), half to even, limited to +-127; see `arithmetic.quantize`.
+``bnn.bfloat16``     float32[...] -> float32[...]
+                     rounded to the nearest bfloat16. It tells a convolution that reads it that its sum may be taken
+                     in another order, as suits a unit that multiplies such numbers.
 ``bnn.border_bias``  any[O,CY,CX] -> any[1,O,H,W]
                      table[o, row_class[y], column_class[x]]: a constant per filter and border class.
 """
 
+import numpy as np
 import tvm
 from tvm import relax
 from tvm.ir import Op
@@ -53,8 +59,12 @@ def _interval_type(call: relax.Call, _context) -> relax.TensorType:
     return relax.TensorType(call.args[0].ty.shape, "bool")
 
 
-def _affine_type(call: relax.Call, _context) -> relax.TensorType:
+def _float_type(call: relax.Call, _context) -> relax.TensorType:
     return relax.TensorType(call.args[0].ty.shape, "float32")
+
+
+def _quantize_type(call: relax.Call, _context) -> relax.TensorType:
+    return relax.TensorType(call.args[0].ty.shape, "int8")
 
 
 def _border_bias_type(call: relax.Call, _context) -> relax.TensorType:
@@ -67,7 +77,9 @@ _OPERATORS = {
     "bnn.bconv2d": (("data", "weight"), _bconv2d_type),
     "bnn.bmatmul": (("left", "right"), _bmatmul_type),
     "bnn.interval": (("data", "lowest", "span"), _interval_type),
-    "bnn.affine": (("data", "scale", "shift"), _affine_type),
+    "bnn.affine": (("data", "scale", "shift"), _float_type),
+    "bnn.quantize": (("data", "inverse"), _quantize_type),
+    "bnn.bfloat16": (("data",), _float_type),
     "bnn.border_bias": (("table",), _border_bias_type),
 }
 
@@ -117,3 +129,14 @@ def border_bias(table: relax.Expr, row_class: list[int], column_class: list[int]
     """Call of ``bnn.border_bias``; the class lists have one entry per output row and column."""
     attrs = tvm.ir.make_node("ir.DictAttrs", row_class=list(row_class), column_class=list(column_class))
     return relax.Call(Op.get("bnn.border_bias"), [table], attrs)
+
+
+def quantize(data: relax.Expr, inverse: float) -> relax.Call:
+    """Call of ``bnn.quantize``: int8 of data * inverse."""
+    number = relax.const(np.float32(inverse))
+    return relax.Call(Op.get("bnn.quantize"), [data, number], tvm.ir.make_node("ir.DictAttrs"))
+
+
+def bfloat16(data: relax.Expr) -> relax.Call:
+    """Call of ``bnn.bfloat16``."""
+    return relax.Call(Op.get("bnn.bfloat16"), [data], tvm.ir.make_node("ir.DictAttrs"))

@@ -7,7 +7,7 @@ from tvm import relax
 
 from tvm_bnn.arithmetic import fma32
 from tvm_bnn.ops import BConv2DAttrs
-from tvm_bnn.reference.convolution import pad_rows_columns
+from tvm_bnn.reference.convolution import exact_sums, pad_rows_columns
 
 
 def bconv2d(call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
@@ -20,21 +20,8 @@ def bconv2d(call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
     bits, weight_bits = args
     data = pad_rows_columns(np.where(bits, np.float32(1), np.float32(-1)), attrs.padding, attrs.pad_value)
     weight = np.where(weight_bits, np.float32(1), np.float32(-1))
-    filters, channels, *kernel = weight.shape
-    rows, columns = attrs.output_size(bits.shape[2], bits.shape[3], (kernel[0], kernel[1]))
-    assert channels * kernel[0] * kernel[1] < 2**24
-    grouped = data.reshape(data.shape[0], attrs.groups, channels, *data.shape[2:])
-    by_group = weight.reshape(attrs.groups, filters // attrs.groups, channels, *kernel)
-    out = np.zeros((data.shape[0], attrs.groups, filters // attrs.groups, rows * columns), np.float32)
-    for ky, kx in np.ndindex(*kernel):
-        y, x = ky * attrs.dilation[0], kx * attrs.dilation[1]
-        window = grouped[
-            ...,
-            y : y + (rows - 1) * attrs.strides[0] + 1 : attrs.strides[0],
-            x : x + (columns - 1) * attrs.strides[1] + 1 : attrs.strides[1],
-        ]
-        out += by_group[..., ky, kx] @ window.reshape(*window.shape[:3], -1)
-    return out.astype(np.int32).reshape(data.shape[0], filters, rows, columns)
+    assert weight[0].size < 2**24
+    return exact_sums(data, weight, attrs)
 
 
 def bmatmul(_call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:

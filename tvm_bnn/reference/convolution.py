@@ -10,6 +10,7 @@ the same ky, and neighbours among them use neighbouring input rows: each remaind
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from tvm import relax
 
 from tvm_bnn.arithmetic import never_inexact_tiny
 from tvm_bnn.errors import UnsupportedError
+from tvm_bnn.ops import BConv2DAttrs
 from tvm_bnn.reference.attributes import ints
 from tvm_bnn.reference.fused_sum import BLOCK, FusedSum
 
@@ -43,13 +45,41 @@ def relayout(data: np.ndarray, layout: str, wanted: str) -> np.ndarray:
 
 
 def conv2d(call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
-    """relax.nn.conv2d of float32, any permutation of NCHW and OIHW."""
+    """relax.nn.conv2d of float32, or of int8 into exact int32 sums; any permutation of NCHW and OIHW."""
     attrs = call.attrs
     data, weight = relayout(args[0], attrs.data_layout, "NCHW"), relayout(args[1], attrs.kernel_layout, "OIHW")
-    out = _conv2d(
-        data, weight, ints(attrs.strides), ints(attrs.padding), ints(attrs.dilation), int(attrs.groups)
-    )
+    if data.dtype == weight.dtype == np.int8 and attrs.out_dtype == "int32":
+        geometry = BConv2DAttrs.from_conv2d(attrs)
+        # sums of products of bytes are far below 2**53
+        padded = pad_rows_columns(data, geometry.padding).astype(np.float64)
+        out = exact_sums(padded, weight.astype(np.float64), geometry)
+    else:
+        out = _conv2d(
+            data, weight, ints(attrs.strides), ints(attrs.padding), ints(attrs.dilation), int(attrs.groups)
+        )
     return relayout(out, "NCHW", attrs.out_layout or attrs.data_layout)
+
+
+def exact_sums(data: np.ndarray, weight: np.ndarray, attrs: BConv2DAttrs) -> np.ndarray:
+    """int32 sums of products of whole numbers, held in floats that are exact for every partial sum.
+
+    data : [N, G * C, H, W], padded already; weight : [O, C, KH, KW]. Matrix products may add in any order.
+    """
+    filters, channels, *kernel = weight.shape
+    grouped = data.reshape(data.shape[0], attrs.groups, channels, *data.shape[2:])
+    by_group = weight.reshape(attrs.groups, filters // attrs.groups, channels, *kernel)
+    height, width = data.shape[2:]
+    rows, columns = replace(attrs, padding=(0, 0, 0, 0)).output_size(height, width, (kernel[0], kernel[1]))
+    out = np.zeros((data.shape[0], attrs.groups, filters // attrs.groups, rows * columns), data.dtype)
+    for ky, kx in np.ndindex(*kernel):
+        y, x = ky * attrs.dilation[0], kx * attrs.dilation[1]
+        window = grouped[
+            ...,
+            y : y + (rows - 1) * attrs.strides[0] + 1 : attrs.strides[0],
+            x : x + (columns - 1) * attrs.strides[1] + 1 : attrs.strides[1],
+        ]
+        out += by_group[..., ky, kx] @ window.reshape(*window.shape[:3], -1)
+    return out.astype(np.int32).reshape(data.shape[0], filters, rows, columns)
 
 
 def conv1d(call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:

@@ -19,6 +19,8 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "bnn.bmatmul": binary.bmatmul,
         "bnn.interval": binary.interval,
         "bnn.affine": binary.affine,
+        "bnn.quantize": plain(arithmetic.quantize),
+        "bnn.bfloat16": plain(arithmetic.bfloat16),
         "bnn.border_bias": binary.border_bias,
         # sums of products
         "relax.nn.conv1d": convolution.conv1d,

@@ -1,4 +1,4 @@
-"""Measure, show and write down: `python -m tvm_bnn.report kernels|networks|ablation`.
+"""Measure, show and write down: `python -m tvm_bnn.report kernels|networks|ablation|precision`.
 
 [--rows PATTERN ...] [--threads N ...] [--rounds N] [--mcpu CPU] [--json FILE]
 """
@@ -22,12 +22,12 @@ from rich.console import Console
 from tvm_bnn import artifact
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.errors import InputError, OutputError
-from tvm_bnn.report import ablation, kernels, machine, networks, older_cpu, tables
+from tvm_bnn.report import ablation, kernels, machine, networks, older_cpu, precision, tables
 from tvm_bnn.report.peers import BINARY_PEERS, PEERS
 from tvm_bnn.targets import available_cpus, host, resolve
 
 #: Name -> module with ROWS and measure(rows, limits, peers, rounds, progress).
-SUITES: Mapping[str, Any] = {kernels.SUITE: kernels, networks.SUITE: networks, ablation.SUITE: ablation}
+SUITES: Mapping[str, Any] = {suite.SUITE: suite for suite in (kernels, networks, ablation, precision)}
 WIDTH = 260
 DISTRIBUTIONS = ("tvm_bnn", "apache-tvm", "torch", "onnxruntime", "openvino")
 
@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
     if suite is ablation:  # ours against ours
         missing, names = {}, [ablation.without(switch) for switch in ablation.SWITCHES]
+    if suite is precision:
+        missing, names = {}, list(precision.VARIANTS)
     with Progress() as progress:
         limits = {}
         for count in threads:

@@ -18,7 +18,7 @@ that which pixels count is known when the kernel is built, columns are left out 
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -28,14 +28,16 @@ from tvm_bnn.lower.anchors import Anchor
 from tvm_bnn.lower.bit_counts import NIBBLES, byte_lanes, counts_bytes, different_bits, different_nibbles, looks_up
 from tvm_bnn.lower.bounds import within
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
-from tvm_bnn.lower.matrix import byte_sums, multiplies, sign_byte
+from tvm_bnn.lower.matrix import BYTES, HALVES, multiplies, multiplies_bfloat16, sign_byte, tile_sums
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.tally import Table, different_bits_tally, product_tally
 from tvm_bnn.lower.words import word
 from tvm_bnn.relay_passes.borders import border_classes
+from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import value_of
 from tvm_bnn.relay_passes.phases import forward_weight
-from tvm_bnn.relay_passes.rewriter import shape_of
+from tvm_bnn.relay_passes.readers import operands
+from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of
 
 #: Columns of padding are left out where a register tile is a whole row, and a tap has the words for a loop of its own.
 MOST_PIXELS, LEAST_WORDS = 7, 4
@@ -197,16 +199,17 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
     top, left, _, _ = geometry.padding
     if multiplies(target, filters, out[1], groups):
-        sums = byte_sums(
+        sums = tile_sums(
             reader,
             (batch, filters, *out),
             (rows, columns),
-            weight.transpose(0, 2, 3, 1),
+            np.where(weight, 1, -1).astype(np.int8).transpose(0, 2, 3, 1),
             lambda n, y, x, c: _sign_of(reader, data, (n, y - top, x - left), c),
-            lambda y, x: _in_plane(geometry, y, x, height, width, rows, columns),
+            lambda y, x, *size: _in_plane(geometry, y, x, height, width, *size),
+            width,
             geometry.pad_value,
-            lambda y, x, ky, kx: (y * sy + ky * dy, x * sx + kx * dx),
-            sx,
+            geometry,
+            runs=False,
         )
         tally = product_tally(sums, int(np.prod(weight.shape[1:])))
         return Anchor(tally.count, "matrix_conv", tally=tally)
@@ -298,10 +301,16 @@ def _sign_of(reader: Reader, data: relax.Expr, pixel: tuple, channel):
     return sign_byte(word(reader, data, pixel, position), channel % WORD)
 
 
-def multiplied(call: relax.Call, target) -> bool:
-    """Whether a binary convolution goes to a matrix unit."""
+def multiplied(call: relax.Call, target, definition: Mapping[relax.Var, relax.Expr]) -> bool:
+    """Whether a convolution goes to a matrix unit: of bits or bytes, or of bfloat16 where it multiplies those.
+
+    definition : what the variables are bound to.
+    """
     _, filters, _, width = shape_of(call)
-    return multiplies(target, filters, width, ops.BConv2DAttrs.from_call(call.attrs).groups)
+    if op_name(call) == "bnn.bconv2d":
+        return multiplies(target, filters, width, int(call.attrs["groups"]))
+    halves = op_name(definition.get(call.args[0])) == "bnn.bfloat16" and multiplies_bfloat16(target)
+    return (halves or dtype_of(call.args[0]) == "int8") and multiplies(target, filters, width, int(call.attrs.groups))
 
 
 def is_pointwise(call: relax.Call) -> bool:
@@ -350,7 +359,11 @@ def _base(
 
 def _is_planar(reader: Reader, expr: relax.Expr) -> bool:
     """Whether a value is read from a tensor that keeps its planes apart (an argument in PyTorch's layout)."""
-    return reader.layout_of.get(expr) is Layout.PLAIN if isinstance(expr, relax.Var) else False
+    if not isinstance(expr, relax.Var) or expr in reader.layout_of or expr in reader.stages:
+        return isinstance(expr, relax.Var) and reader.layout_of.get(expr) is Layout.PLAIN
+    call = reader.partition.definition[expr]
+    whole = [o for o in operands(call) if shape_of(o) == shape_of(expr)] if op_name(call) in ELEMENTWISE else []
+    return len(whole) == 1 and _is_planar(reader, whole[0])
 
 
 def _padded_source(reader: Reader, data, shape: tuple[int, ...], element, planar: bool):
@@ -364,37 +377,92 @@ def _padded_source(reader: Reader, data, shape: tuple[int, ...], element, planar
 
 
 def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
-    """Float convolution with constant weights."""
-    data, weight = call.args[0], value_of(call.args[1])
+    """Convolution of floats, of bytes into int32, or of bfloat16, with constant weights."""
+    data, weight = call.args[0], value_of(call.args[1]).transpose(0, 2, 3, 1)
     geometry = ops.BConv2DAttrs.from_conv2d(call.attrs)
     batch, channels, height, width = shape_of(data)
-    out = shape_of(call)[2:]
-    rows, columns = _window(geometry, weight.shape[2:], out)
+    out, dtype = shape_of(call)[2:], dtype_of(data)
+    filters, *kernel, per_group = weight.shape
+    rows, columns = _window(geometry, (kernel[0], kernel[1]), out)
+    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
+    top, left, _, _ = geometry.padding
+
+    def element(n, y, x, c):
+        return reader.element(data, (n, c, y - top, x - left))
+
+    def inside(y, x, rows, columns):
+        return _in_plane(geometry, y, x, height, width, rows, columns)
+
+    if multiplied(call, target, reader.partition.definition):
+        halves = dtype == "float32"
+        sums = tile_sums(
+            reader,
+            (batch, filters, *out),
+            (rows, columns),
+            _upper_halves(weight) if halves else weight,
+            (lambda *i: _upper_half(element(*i))) if halves else element,
+            inside,
+            width,
+            0,
+            geometry,
+            HALVES if halves else BYTES,
+        )
+        return Anchor(lambda index: sums(index[0], index[2], index[3], index[1]), "matrix_conv")
+
+    sums = "float32" if dtype == "float32" or _fits_float32(weight) else "int32"
 
     def padded(n, y, x, c):
-        top, left, _, _ = geometry.padding
-        inside = _in_plane(geometry, y, x, height, width, rows, columns)
-        value = reader.element(data, (n, c, y - top, x - left))
-        return value if inside is None else tirx.if_then_else(inside, value, tirx.const(0.0, "float32"))
+        valid = inside(y, x, rows, columns)
+        value = element(n, y, x, c).astype(sums)
+        return value if valid is None else tirx.if_then_else(valid, value, tirx.const(0, sums))
 
     planar = _is_planar(reader, data)
     computed = isinstance(data, relax.Var) and data not in reader.layout_of and data not in reader.stages
-    if any(geometry.padding) or planar or computed:
+    if any(geometry.padding) or planar or computed or dtype == "int8":
         source = _padded_source(reader, data, (batch, channels, rows, columns), padded, planar)
     else:
         source = padded
-    filters, per_group, *kernel = weight.shape
-    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
     acc = window_sums(
         reader,
         (batch, filters, *out),
         (kernel[0], kernel[1], per_group),
         lambda n, y, x, ky, kx, group, c: source(n, y * sy + ky * dy, x * sx + kx * dx, group * per_group + c),
-        _constant_weights(reader, weight.transpose(0, 2, 3, 1).astype(np.float32), target.lanes32),
+        _constant_weights(reader, weight.astype(sums), target.lanes32),
         operator.mul,
         geometry.groups,
     )
-    return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]), _family(geometry.groups))
+    result = dtype_of(call)
+    family = _family(geometry.groups)
+    return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]).astype(result), family)
+
+
+def _fits_float32(weight: np.ndarray) -> bool:
+    """Whether float32 holds every partial sum of products of int8 with these filters [O, ...], all below 2**24.
+
+    Every processor multiplies and adds vectors of floats, few have as much for integers.
+    """
+    most = np.abs(weight.astype(np.int64)).sum(axis=tuple(range(1, weight.ndim))).max()
+    return 128 * int(most) <= 1 << 24
+
+
+def extended(call: relax.Call, above: int, rows: int) -> relax.Call:
+    """A float convolution of so many rows (or more), the first so many rows above the call's; none in groups."""
+    geometry = ops.BConv2DAttrs.from_conv2d(call.attrs)
+    (top, left, bottom, right), step = geometry.padding, geometry.strides[0]
+    below = max(rows - above - shape_of(call)[2], 0)
+    padding = (top + above * step, left, bottom + below * step, right)
+    made = relax.op.nn.conv2d(*call.args, geometry.strides, padding, geometry.dilation, out_dtype=dtype_of(call))
+    return relax.BlockBuilder().normalize(made)
+
+
+def _upper_half(value):
+    """The bits of a bfloat16, held as a float32."""
+    return tirx.Cast("uint16", tirx.reinterpret("uint32", value) >> tirx.const(16, "uint32"))
+
+
+def _upper_halves(weight: np.ndarray) -> np.ndarray:
+    """The same of an array."""
+    return (np.ascontiguousarray(weight).view(np.uint32) >> 16).astype(np.uint16)
 
 
 def conv2d_transpose(reader: Reader, call: relax.Call, target) -> Anchor:

@@ -38,14 +38,15 @@ def _window_of(
     read: Callable,
     axes: tuple[int, ...] = (0, 1),
     name: str = "acc",
+    size: list[int] | None = None,
 ):
     """Stage [N, H, W, stored]: the window's values of read(n, y, x, c), reduced.
 
-    axes : 0 for rows, 1 for columns. The stage is as long as the result, but in rows that are left out for later.
+    axes : 0 for rows, 1 for columns. size : rows and columns of the stage, by default those of the result.
     """
     attrs = call.attrs
     extents = shape_of(call.args[0])[2:]
-    out = list(shape_of(call)[2:]) if 0 in axes else [extents[0], shape_of(call)[3]]
+    out = size or list(shape_of(call)[2:])
     kernel, strides, dilation = ([int(v) for v in v_] for v_ in (attrs.pool_size, attrs.strides, attrs.dilation))
     before = int(attrs.padding[0]), int(attrs.padding[1])
     taps = {axis: reader.reduce_axis(kernel[axis], ("ky", "kx")[axis]) for axis in axes}
@@ -79,17 +80,36 @@ def max_pool2d(reader: Reader, call: relax.Call, target) -> Anchor:
     return Anchor(lambda i: acc(i[0], i[2], i[3], i[1]), "reduce")
 
 
+def pooled_rows(call: relax.Call) -> tuple[int, int]:
+    """How many rows above its input the windows of a pooling begin, and how many they reach over."""
+    attrs = call.attrs
+    reach = (int(attrs.pool_size[0]) - 1) * int(attrs.dilation[0])
+    return int(attrs.padding[0]), (shape_of(call)[2] - 1) * int(attrs.strides[0]) + reach + 1
+
+
 def _rows_first(reader: Reader, call: relax.Call, least):
     """Maxima over windows of a map that is made in the same kernel: along each row, stage ``rows``, then over rows.
 
-    What is kept of a row until its neighbours are made is then narrower, by the stride.
+    What is kept of a row until its neighbours are made is then narrower, by the stride. Rows of padding are made and
+    left out here, so that the loops that make them need no conditions.
     """
-    data = call.args[0]
-    stored = padded_channels(shape_of(data)[1])
-    rows = _window_of(
-        reader, call, te.max, least, stored, lambda n, y, x, c: reader.element(data, (n, c, y, x)), (1,), "rows"
-    )
-    return _window_of(reader, call, te.max, least, stored, lambda n, y, x, c: rows(n, y, x, c), (0,))
+    data, attrs = call.args[0], call.attrs
+    (batch, channels, height, _), out = shape_of(data), shape_of(call)[2:]
+    (above, reached), stride, dilation = pooled_rows(call), int(attrs.strides[0]), int(attrs.dilation[0])
+
+    def read(n, y, x, c):
+        tests = _inside(y - above, above, height, reached)
+        value = reader.element(data, (n, c, y - above, x))
+        return tirx.if_then_else(tirx.all(*tests), value, least) if tests else value
+
+    stored = padded_channels(channels)
+    rows = _window_of(reader, call, te.max, least, stored, read, (1,), "rows", [reached, out[1]])
+    ky = reader.reduce_axis(int(attrs.pool_size[0]), "ky")
+
+    def accumulate(n, y, x, c):
+        return te.max(rows(n, y * stride + ky.var * dilation, x, c), axis=[ky])
+
+    return reader.compute((batch, *out, stored), accumulate, "acc")
 
 
 def _any_bit(reader: Reader, call: relax.Call) -> Anchor:
