@@ -211,7 +211,7 @@ QUANTIZED = 127
 def quantize(x: Value, inverse: Value) -> Value:
     """x * inverse rounded to nearest even, limited to +-QUANTIZED, as int8; NaN becomes -QUANTIZED."""
     most = _f32_like(QUANTIZED, x)
-    value = mul(x, inverse)
+    value = x * inverse  # a choice follows, not a sum that it could be contracted with
     value = select(value > -most, value, -most)
     value = select(value < most, value, most)
     return _bits(value + _f32_like(_ROUNDER, x)).astype("int8")

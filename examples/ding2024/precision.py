@@ -7,6 +7,7 @@ DATA is a folder that road_scenes.py wrote. int8 is calibrated on its first trai
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import tvm_bnn
 from tvm_bnn.examples.ding2024.accuracy import evaluate, normalise
@@ -21,7 +22,7 @@ def measure(data: Path, calibration: int = CALIBRATION) -> dict[str, dict[str, f
     model = demo()
     training, testing = RoadFolder.open(data, "training"), RoadFolder.open(data, "testing")
     images = [normalise(training.image(index), model.preprocessing) for index in range(calibration)]
-    variants = {
+    variants: dict[str, dict[str, Any]] = {
         "fp32": {},
         "bf16": {"float_precision": "bf16"},
         f"int8, {calibration} images": {"float_precision": "int8", "calibration": images},

@@ -6,7 +6,7 @@ on with rewritten indices. A view therefore costs no kernel and no memory.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tvm
@@ -204,7 +204,11 @@ class Reader:
         return index if provable else tirx.min(index, extent - 1)
 
     def compute(
-        self, shape: Sequence[int], element: Callable[..., Scalar], name: str, attrs: dict[str, int | str] | None = None
+        self,
+        shape: Sequence[int],
+        element: Callable[..., Scalar],
+        name: str,
+        attrs: Mapping[str, int | str] | None = None,
     ) -> te.Tensor:
         """``te.compute`` whose index ranges the reader knows while it builds the expression.
 
