@@ -1,8 +1,8 @@
 """Convolutions, binary and float, on CPUs: one register tile of pixels x filter vectors.
 
-    parallel (image, filter block, row):
-        copy the rows of input that this row needs, with their border            pad
-        for each tile of pixels:
+    parallel (image, filter block, block of rows):
+        copy the rows of input that these rows need, with their border           pad
+        for each row, tile of pixels:
             accumulators[pixels][vectors] = 0                                    in registers
             for each tap, for each input channel (word):
                 accumulators += input[pixel] (*) weights[vector]
@@ -16,6 +16,7 @@ behind the arithmetic from about 4 x 4 on.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
@@ -25,6 +26,8 @@ from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, pack_tail, vectorize_channels
 
 Sum = tuple[SBlockRV, LoopRV]
+#: Bytes of copied rows of input, and the work of copying one where computing a row of output is 1.
+_CACHE, _COPYING = 48 << 10, 1 / 16
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,24 @@ def kind_of(sch: Schedule, acc: SBlockRV) -> str:
     return {"int32": "conv2d-int8", "float32": "conv2d"}.get(dtype, "bconv2d")
 
 
+def choose_rows(height: int, others: int, inputs: list[tuple[int, int]], threads: int) -> int:
+    """The default number of rows in a block: neighbours need most rows of input in common, which are copied once.
+
+    What counts is the work of the thread that has most to do; the copies stay in the first-level cache.
+    height : of the result. others : blocks that share a row. inputs : rows, and bytes of a row, of each copied input.
+    """
+    best, least = 1, float("inf")
+    for rows in (r for r in range(1, min(height, 8) + 1) if height % r == 0):
+        read = [(total - (height - rows) * max(total // height, 1), size) for total, size in inputs]
+        if rows > 1 and (not inputs or sum(count * size for count, size in read) > _CACHE):
+            break
+        work = rows + sum(count for count, _ in read) * _COPYING
+        share = -(-others * height // rows // threads) * work
+        if share < least:
+            best, least = rows, share
+    return best
+
+
 def apply_grouped(sch: Schedule, target, tile: ConvTile | None = None) -> str:
     """Schedule a kernel of the "grouped_conv" family in place: the input is padded as a whole first."""
     return apply(sch, target, tile, pad_apart=True)
@@ -116,8 +137,8 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
         sums = []
     else:
         sums = _accumulate(sch, acc, taps, [n, oo, y, xo], [xi, om, ov])
-    rows = sch.fuse(n, oo, y)
-    sch.parallel(rows)
+    pads = [sch.get_sblock(name) for name in stages.starting("pad")]
+    rows = _blocks_of_rows(sch, [n, oo, y], pads if binary and not pad_apart else [], target.threads)
     if stages.has("filters"):  # the weights are another kernel's bits: put in order once
         parallel_rows(sch, sch.get_loops(sch.get_sblock("filters")))
     if thin:
@@ -126,16 +147,28 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
         sums += _fill_tile(sch, stages, xo, [xi, om, ov], tile)
         for block, _ in sums:
             sch.set_scope(block, 0, "local")
-    for name in stages.starting("pad"):
+    for pad in pads:
         if pad_apart:
-            parallel_rows(sch, sch.get_loops(sch.get_sblock(name)))
+            parallel_rows(sch, sch.get_loops(pad))
         else:
-            copy_rows(sch, sch.get_sblock(name), rows, target)
+            copy_rows(sch, pad, rows, target)
     for block, first in [*sums, *((sch.get_sblock(name), xo) for name in stages.starting("sums_"))]:
         sch.decompose_reduction(block, first)
     rule = f"{kind_of(sch, acc)}-{target.isa}"
     kind = "thin" if thin else f"{tile.pixels}x{tile.vectors}"
     return f"{rule}-tables-{kind}" if widest > lanes else f"{rule}-{kind}"
+
+
+def _blocks_of_rows(sch: Schedule, loops: list[LoopRV], pads: list[SBlockRV], threads: int) -> LoopRV:
+    """Share blocks of rows among the threads."""
+    *outer, y = loops
+    copied = [sch.get(pad).writes[0].source for pad in pads]
+    inputs = [(int(b.shape[1]), prod(map(int, b.shape[2:])) * (1 if str(b.dtype) == "uint8" else 4)) for b in copied]
+    height, others = extent(sch, y), prod(extent(sch, loop) for loop in outer)
+    yo, _ = sch.split(y, [None, choose_rows(height, others, inputs, threads)])
+    rows = sch.fuse(*outer, yo)
+    sch.parallel(rows)
+    return rows
 
 
 def _fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], tile: ConvTile) -> list[Sum]:

@@ -9,6 +9,7 @@ from tvm import relax
 from tvm.relax import op
 
 from tvm_bnn import ops, targets
+from tvm_bnn.schedules.conv import choose_rows
 
 
 @pytest.fixture
@@ -30,6 +31,20 @@ def network(case):
     pooled = case.emit(op.nn.avg_pool2d(value, (3, 3), strides=(2, 2), padding=(1, 1)))
     parts = [case.positive(resized), pooled, op.nn.softmax(pooled, 1), op.argmax(resized, 1), op.mean(resized)]
     return relax.Tuple([part if isinstance(part, relax.Var) else case.emit(part) for part in parts])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7, 64])
+@pytest.mark.parametrize(("height", "others"), [(56, 1), (28, 2), (128, 1), (7, 16), (13, 3), (1, 5)])
+def test_blocks_of_rows_leave_every_thread_a_share(height, others, threads):
+    inputs = [(height + 2, 1000), (2 * height + 1, 500)]
+    rows = choose_rows(height, others, inputs, threads)
+    assert height % rows == 0
+    assert rows == 1 or (rows + 2) * 1000 + (2 * rows + 1) * 500 <= 48 << 10
+    assert -(-others * height // rows // threads) * rows <= 1.5 * -(-others * height // threads)
+
+
+def test_wide_rows_are_not_copied_together():
+    assert choose_rows(64, 1, [(66, 1 << 20)], 1) == choose_rows(64, 1, [], 1) == 1
 
 
 def test_two_threads_equal_one(build_cases, scheduled, set_threads):
