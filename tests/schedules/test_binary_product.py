@@ -52,20 +52,24 @@ CASES["sums beyond 16 bits"] = long_sum(True)
 CASES["sums beyond -16 bits"] = long_sum(False)
 
 
-def attention(case):
-    """Scores, their threshold, and the sum of the chosen values, as an importer writes them."""
-    tokens, heads, width = 12, 2, 33
-    query, key, value = (case.bits(1, heads, tokens, width) for _ in range(3))
+def attention(width):
+    """A case: scores, their threshold, and the sum of the chosen values, as an importer writes them."""
+    tokens, heads = 12, 2
 
-    def columns(bits, length, count):
+    def columns(case, bits, length, count):
         return case.emit(reshape(bits, (heads, length, 1, count)))
 
-    def swapped(bits):
+    def swapped(case, bits):
         return case.emit(permute_dims(bits, (0, 1, 3, 2)))
 
-    scores = case.emit(ops.bmatmul(columns(swapped(query), width, tokens), columns(swapped(key), width, tokens)))
-    chosen = case.positive(case.emit(astype(scores, "float32")))  # [heads, keys, 1, queries]
-    return case.emit(ops.bmatmul(chosen, columns(value, tokens, width)))
+    def build(case):
+        query, key, value = (case.bits(1, heads, tokens, width) for _ in range(3))
+        left, right = (columns(case, swapped(case, bits), width, tokens) for bits in (query, key))
+        scores = case.emit(ops.bmatmul(left, right))
+        chosen = case.positive(case.emit(astype(scores, "float32")))  # [heads, keys, 1, queries]
+        return case.emit(ops.bmatmul(chosen, columns(case, value, tokens, width)))
+
+    return build
 
 
 def planes(case):
@@ -82,7 +86,8 @@ def stacked(case):
     return case.scaled(case.emit(ops.bconv2d(data, case.signs(40, 66, 3, 3), ops.BConv2DAttrs())))
 
 
-CASES.update({"attention": attention, "planes": planes, "stacked planes": stacked})
+CASES.update({f"attention of {width}": attention(width) for width in (33, 40, 64)})  # one for each target in rotation
+CASES.update({"planes": planes, "stacked planes": stacked})
 
 #: lowest and span of an integer test: threshold either way, interval, all but an interval, always, never.
 TESTS = {
