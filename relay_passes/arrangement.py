@@ -76,6 +76,48 @@ class Arrangement:
         sizes, groups = cut
         return next((axis for axis, group in enumerate(groups) if group and group[-1] == len(sizes) - 1), None)
 
+    def keeps(self, axis: int, source_axis: int) -> bool:
+        """Whether an axis of the result is that axis of the source."""
+        cut = self._cut(self.shape)
+        assert cut is not None
+        sizes, groups = cut
+        group = groups[axis]
+        together = all(b == a + 1 for a, b in pairwise(group)) and self.shape[axis] == self.source[source_axis]
+        return together and bool(group) and prod(sizes[group[-1] + 1 :]) == prod(self.source[source_axis + 1 :])
+
+    def place(self, index: Sequence) -> list | None:
+        """Where the element at an index of the result lies in the source; None where it takes more than factors.
+
+        Indices are numbers, or expressions that know +, *, // and %.
+        """
+        cut = self._cut(self.shape)
+        assert cut is not None
+        sizes, groups = cut
+        at: list = [0] * len(sizes)
+        for position, group in zip(index, groups, strict=True):
+            for atom in reversed(group[1:]):
+                at[atom], position = position % sizes[atom], position // sizes[atom]
+            if group:
+                at[group[0]] = position
+        places = []
+        for extent in reversed(self.source):
+            place, step = 0, 1
+            while step < extent:
+                left, size = extent // step, sizes.pop()
+                position = at.pop()
+                if size > left:
+                    if size % left:
+                        return None
+                    sizes.append(size // left)
+                    at.append(position // left)
+                    position, size = position % left, left
+                elif left % size:
+                    return None
+                place = position * step + place
+                step *= size
+            places.append(place)
+        return places[::-1]
+
     def applied(self, expr: relax.Expr, emit: Callable[[relax.Expr], relax.Expr]) -> relax.Expr:
         """The rearranged expression, its last call unbound; expr itself where nothing changes."""
         if not self.moves:

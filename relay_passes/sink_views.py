@@ -1,13 +1,17 @@
-"""Sink: elementwise operators act on a product's result before it is rearranged, and chains of rearrangements shrink.
+"""Sink: what follows a sum of bits element by element acts on it before it is rearranged, and rearrangements shrink.
 
 ``f(view(x), view(y), c)  ==  view(f(x, y, c'))`` for reshape and permute, with the constant c rearranged back, where x
-comes from a product of two activations by elementwise operators alone. Importers write attention with a transposition
-here and a reshape there; behind this pass, scores are scaled, compared and packed as the product leaves them. Chains
+is made of integer sums by elementwise operators (or batch normalisation) alone; ``f(concat(x, y))`` along channels is
+``concat(f(x), f(y))``. Importers write attention with a transposition here and a reshape there, and the phases of a
+transposed convolution interleave: behind this pass, sums are scaled, compared and packed as a layer leaves them. Chains
 of reshapes and permutations become the shortest that means the same, often none.
 
-Declines where operands are rearranged differently, and where the rearranged constant would be larger than it was.
+Declines where operands are rearranged differently, and where a constant would vary over more than the channels.
 """
 
+from itertools import pairwise
+
+import numpy as np
 import tvm
 from tvm import relax
 
@@ -16,18 +20,22 @@ from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.rewriter import DataflowRewriter, op_name, run_rewriter, shape_of
 
+_SUMS = frozenset({"bnn.bconv2d", "bnn.bmatmul"})
+
 
 class _Sinker(DataflowRewriter):
     def __init__(self) -> None:
         super().__init__()
         self._arranged: dict[relax.Var, tuple[relax.Expr, Arrangement]] = {}
-        self._of_product: set[relax.Var] = set()
+        self._of_sums: set[relax.Var] = set()
 
     def rewrite(self, call: relax.Call, name: str) -> relax.Expr | None:
         if is_arrangement(call):
             return self._shortest(call)
         if op_name(call) in ELEMENTWISE:
             return self._sunk(call)
+        if op_name(call) == "relax.nn.batch_norm":
+            return self._normalised(call)
         return None
 
     def emit(self, expr: relax.Expr, name: str = "", span: tvm.ir.Span | None = None) -> relax.Expr:
@@ -37,11 +45,15 @@ class _Sinker(DataflowRewriter):
         return var
 
     def _note(self, var: relax.Var, expr: relax.Expr) -> None:
-        if op_name(expr) == "bnn.bmatmul":
-            self._of_product.add(var)
+        if op_name(expr) in _SUMS:
+            self._of_sums.add(var)
         elif op_name(expr) in ELEMENTWISE:
-            if any(argument in self._of_product and shape_of(argument) == shape_of(var) for argument in expr.args):
-                self._of_product.add(var)
+            if any(argument in self._of_sums and shape_of(argument) == shape_of(var) for argument in expr.args):
+                self._of_sums.add(var)
+        elif isinstance(expr, relax.TupleGetItem):
+            normalised = self.lookup(expr.tuple_value)
+            if op_name(normalised) == "relax.nn.batch_norm" and normalised.args[0] in self._of_sums:
+                self._of_sums.add(var)
         elif is_arrangement(expr):
             source, before = self._source(expr.args[0])
             after = before.then(expr, shape_of(var))
@@ -62,29 +74,108 @@ class _Sinker(DataflowRewriter):
             return None
         return after.applied(source, lambda expr: self.emit(expr, span=call.span))
 
+    # --- before rearrangements ------------------------------------------------------------------------------------
+
     def _sunk(self, call: relax.Call) -> relax.Expr | None:
         moved = [a for a in call.args if isinstance(a, relax.Var)]
-        known = [self._arranged[a] for a in moved if a in self._arranged]
-        if not known or len(known) != len(moved) or any(shape_of(a) != shape_of(call) for a in moved):
-            return None
-        arrangement = known[0][1]
-        if any(source not in self._of_product or other != arrangement for source, other in known):
+        arrangement = self._common(moved, shape_of(call))
+        if arrangement is None:
             return None
         arguments = []
         for argument in call.args:
             if isinstance(argument, relax.Var):
-                arguments.append(self._arranged[argument][0])
-            elif is_constant(argument) and value_of(argument).size == 1:
-                arguments.append(argument)
+                arguments.append(self._fields(self._source(argument)[0]))
+            elif not is_constant(argument) or value_of(argument).size == 1:
+                arguments.append([argument])
             else:
+                before = _taken_back(arrangement, value_of(argument), shape_of(call))
+                if before is None:
+                    return None
+                arguments.append([relax.const(part) for part in _cut(before, self._channels(moved[0]))])
+        count = len(self._channels(moved[0]))
+        parts = [
+            self.emit(relax.Call(call.op, [a[i % len(a)] for a in arguments], call.attrs, call.ty_args, call.span))
+            for i in range(count)
+        ]
+        return self._rejoined(parts, arrangement, call)
+
+    def _normalised(self, call: relax.Call) -> relax.Expr | None:
+        """Constant batch normalisation of channels, whose parameters are taken back like other constants."""
+        data, *parameters = call.args
+        whole = shape_of(data)
+        if int(call.attrs.axis) != 1 or call.attrs.training or not all(is_constant(p) for p in parameters):
+            return None
+        arrangement = self._common([data], whole)
+        if arrangement is None:
+            return None
+        taken = [
+            _taken_back(arrangement, value_of(p).reshape(1, -1, *(1,) * (len(whole) - 2)), whole) for p in parameters
+        ]
+        if any(values is None for values in taken):
+            return None
+        fields, channels = self._fields(self._source(data)[0]), self._channels(data)
+        split = [_cut(np.broadcast_to(v.reshape(-1), sum(channels)), channels) for v in taken if v is not None]
+        parts = []
+        for field, *own in zip(fields, *split, strict=True):
+            constants = [relax.const(values) for values in own]
+            normal = self.emit(relax.Call(call.op, [field, *constants], call.attrs, call.ty_args, call.span))
+            parts.append(self.emit(relax.TupleGetItem(normal, 0)))
+        result = self.emit(self._rejoined(parts, arrangement, call), span=call.span)
+        return relax.Tuple([result, *parameters[2:]])
+
+    def _common(self, moved: list[relax.Var], shape: tuple[int, ...]) -> Arrangement | None:
+        """How all operands are rearranged alike, if they are and come from sums."""
+        if not moved or any(shape_of(a) != shape for a in moved):
+            return None
+        sources = [self._source(a) for a in moved]
+        arrangement, channels = sources[0][1], self._channels(moved[0])
+        if arrangement.source == arrangement.shape and not arrangement.moves and len(channels) == 1:
+            return None
+        for a, (source, other) in zip(moved, sources, strict=True):
+            if other != arrangement or self._channels(a) != channels:
                 return None
-        inner = self.emit(relax.Call(call.op, arguments, call.attrs, call.ty_args, call.span))
-        return arrangement.applied(inner, lambda expr: self.emit(expr, span=call.span))
+            if any(field not in self._of_sums for field in self._fields(source)):
+                return None
+        return arrangement
+
+    def _fields(self, source: relax.Expr) -> list[relax.Expr]:
+        """What a value joins along the channels; itself where it joins nothing."""
+        joined = self.lookup(source)
+        is_joined = op_name(joined) == "relax.concat" and int(joined.attrs.axis) == 1
+        return list(joined.args[0].fields) if is_joined and isinstance(joined.args[0], relax.Tuple) else [source]
+
+    def _channels(self, var: relax.Var) -> list[int]:
+        """Extents along axis 1 of the fields behind a value."""
+        fields = self._fields(self._source(var)[0])
+        return [shape_of(field)[1] if len(shape_of(field)) > 1 else 1 for field in fields]
+
+    def _rejoined(self, parts: list[relax.Expr], arrangement: Arrangement, call: relax.Call) -> relax.Expr:
+        whole = parts[0] if len(parts) == 1 else self.emit(relax.op.concat(parts, 1), span=call.span)
+        return arrangement.applied(whole, lambda expr: self.emit(expr, span=call.span))
+
+
+def _taken_back(arrangement: Arrangement, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A constant of the rearranged tensor as one of its source, [1, C or 1, 1, ...]; None where it needs more axes."""
+    back = arrangement.inverse()
+    before = np.broadcast_to(value, shape).reshape(back.atoms).transpose(back.order).reshape(back.shape)
+    for axis in range(before.ndim):
+        first = np.take(before, [0], axis)
+        before = first if np.array_equal(np.broadcast_to(first, before.shape), before) else before
+    return before if all(extent == 1 for axis, extent in enumerate(before.shape) if axis != 1) else None
+
+
+def _cut(value: np.ndarray, channels: list[int]) -> list[np.ndarray]:
+    """A constant [1, C, ...] or [C] cut along its channels; alike for all parts where it has one."""
+    axis = 1 if value.ndim > 1 else 0
+    if value.ndim > 1 and value.shape[axis] == 1:
+        return [value] * len(channels)
+    ends = np.cumsum([0, *channels])
+    return [np.take(value, range(begin, end), axis) for begin, end in pairwise(ends)]
 
 
 @tvm.transform.module_pass(opt_level=0, name="SinkViews")
 class SinkViews:
-    """Move elementwise operators before the rearrangements of products, and shorten those."""
+    """Move what follows sums before their rearrangements, and shorten those."""
 
     def transform_module(self, module: tvm.IRModule, _context) -> tvm.IRModule:
         """Rewrite ``main``."""

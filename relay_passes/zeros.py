@@ -62,6 +62,9 @@ class _Walk:
             return self.has_zero(expr)
         if self._on_grid(expr) or _writes_zero(definition):
             return True
+        if op_name(definition) in _SUMS:  # of what relu or a mask has written: where all of them have one
+            operands = tensor_operands(definition)
+            return len(operands) == len(definition.args) and all(self.is_common(operand) for operand in operands)
         return keeps_zero(definition) and any(self.is_common(operand) for operand in tensor_operands(definition))
 
     def _on_grid(self, expr: relax.Expr) -> bool:

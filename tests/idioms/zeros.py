@@ -46,6 +46,11 @@ def attended(x, y):
     return F.conv2d(torch.sign(F.relu(up(y)) * x), W, padding=1)
 
 
+def sum_of_relus(x, y):
+    """0 wherever both are."""
+    return F.conv2d(torch.sign(F.relu(x) + F.relu(y)), W, padding=1)
+
+
 def mask_of_sign(x, y):
     """The mask behind the sign: 0 is a level of the product whatever sign(0) is."""
     return F.conv2d((y > 0).float() * torch.sign(x), W, padding=1)
@@ -82,6 +87,7 @@ IDIOMS: dict[str, Idiom] = {
     "max-pool of sign(x) beside (y >= 0)": Idiom(lambda: Whole(beside_a_comparison), shapes=PAIR, zeros="guessed"),
     "padding before the sign": kept(lambda: Conv(lambda x: torch.sign(F.pad(x, (1, 1, 1, 1))))),
     "sign(relu(x))": Idiom(lambda: Conv(lambda x: torch.sign(F.relu(x)), padding=1), data="zeros"),
+    "sign(relu(x) + relu(y))": kept(lambda: Whole(sum_of_relus), shapes=PAIR, data="zeros"),
     "sign(clamp(x, min=0))": Idiom(lambda: Conv(lambda x: torch.sign(x.clamp(min=0)), padding=1), data="zeros"),
     "sign(threshold(x, a, 0))": Idiom(
         lambda: Conv(lambda x: torch.sign(F.threshold(x, 0.75, 0.0)), padding=1), data="zeros"

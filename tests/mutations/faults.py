@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 from tvm import tirx
 
-from tvm_bnn.lower import scalar, words
+from tvm_bnn.lower import scalar, tally, words
 from tvm_bnn.lower.anchors import convolution
 from tvm_bnn.relay_passes import (
     alphabet,
@@ -167,7 +167,15 @@ def _one_bit_more(padding_words):
 
 
 def _no_border(_base):
-    return lambda reader, weight, *_: lambda c, y, x: tirx.const(int(np.prod(weight.shape[1:])), "int32")
+    return lambda weight, *_: tally.Table.of_number(int(np.prod(weight.shape[1:])))
+
+
+def _one_count_more(bounds):
+    def faulty(self, lowest, span):
+        found = bounds(self, lowest, span)
+        return None if found is None else (found[0], found[1] + 1)
+
+    return faulty
 
 
 def _big_endian(pack):
@@ -230,6 +238,7 @@ FAULTS = [
     # kernels
     Fault("interval without wrapping", scalar.SCALAR, "bnn.interval", _signed_interval, "slopes", True),
     Fault("border correction left out", convolution, "_base", _no_border, "chain", True),
+    Fault("one count too many passes a test", tally.Tally, "bounds", _one_count_more, "chain", True),
     Fault("border classes from the end", convolution, "border_classes", _classes_from_the_end, "two_levels", True),
     Fault("padded word one bit too long", convolution, "_padding_words", _one_bit_more, "padded", True),
     Fault("bits of a word in the other order", convolution, "pack_words", _big_endian, "chain", True),

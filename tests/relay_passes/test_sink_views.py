@@ -69,6 +69,13 @@ def test_a_chain_is_one_permutation_of_atoms(chain):
     if axes is not None:
         np.testing.assert_array_equal(array.transpose(axes), expected)
     assert arrangement.moves == (not np.array_equal(expected.reshape(-1), array.reshape(-1)))
+    for index in [tuple(0 for _ in expected.shape), tuple(e - 1 for e in expected.shape), expected.shape]:
+        inside = tuple(i % e if i < e else e // 2 for i, e in zip(index, expected.shape, strict=True))
+        place = arrangement.place(inside)
+        assert place is None or array[tuple(place)] == expected[inside]
+    for ours, its in np.ndindex(expected.ndim, array.ndim):
+        if arrangement.keeps(ours, its):
+            assert np.diff(expected, axis=ours).ravel()[:1] == array.strides[its] // array.itemsize
     axis = arrangement.innermost()
     if axis is not None:
         assert (np.diff(expected, axis=axis)[(slice(None),) * axis + (slice(0, 1),)] == 1).all()
@@ -146,10 +153,51 @@ def test_operands_that_are_moved_alike_meet_before(build, run, agree, operators)
     agree(module, after)
 
 
+def test_a_constant_a_channel_is_taken_back(build, run, agree):
+    """The last axis of the transposed product is its channels."""
+    values = np.arange(5, dtype=np.float32)
+    kinds = {"dtypes": ("bool", "bool")}
+    module = build(lambda a, b: multiply(turned(scores(a, b)), relax.const(values)), *BITS, **kinds)
+    before = relax.const(values.reshape(1, 5, 1, 1))
+    expected = build(lambda a, b: turned(emit(multiply(scores(a, b), before))), *BITS, **kinds)
+    after = run(module, SinkViews())
+    tvm.ir.assert_structural_equal(after, expected)
+    agree(module, after)
+
+
+def interleaved(x, channels=6):
+    """Four convolutions of one map as the phases of one twice as large."""
+    rng = np.random.default_rng(0)
+    phases = []
+    for _ in range(4):
+        weight = relax.const(rng.random((channels, 33, 2, 2)) < 0.5)
+        integer = emit(ops.bconv2d(x, weight, ops.BConv2DAttrs(padding=(1, 1, 0, 0))))
+        phases.append(emit(relax.op.astype(integer, "float32")))
+    joined = emit(reshape(emit(relax.op.concat(phases, 1)), (1, 2, 2, channels, 3, 4)))
+    return emit(reshape(emit(permute_dims(joined, (0, 3, 4, 1, 5, 2))), (1, channels, 6, 8)))
+
+
+def test_each_phase_is_normalised_and_compared(build, run, agree, operators):
+    rng = np.random.default_rng(1)
+    gamma, beta, mean = (relax.const(rng.standard_normal(6).astype(np.float32)) for _ in range(3))
+    variance = relax.const(np.ones(6, np.float32))
+
+    def function(x):
+        tuple_of = emit(relax.op.nn.batch_norm(interleaved(x), gamma, beta, mean, variance, 1, training=False))
+        return greater(emit(relax.TupleGetItem(tuple_of, 0)), relax.const(np.float32(0)))
+
+    module = build(function, (1, 33, 3, 4), dtypes=("bool",))
+    after = run(module, SinkViews())
+    names = operators(after)
+    assert names.count("relax.greater") == names.count("relax.nn.batch_norm") == 4
+    assert names[-4:] == ["relax.concat", "relax.reshape", "relax.permute_dims", "relax.reshape"]
+    agree(module, after)
+
+
 KEPT = {
     "moved in two ways": lambda a, b: add(turned(scores(a, b)), emit(reshape(scores(a, b), (2, 12, 5)))),
-    "a constant of many elements": lambda a, b: multiply(
-        turned(scores(a, b)), relax.const(np.arange(5, dtype=np.float32))
+    "a constant a pixel": lambda a, b: multiply(
+        turned(scores(a, b)), relax.const(np.arange(12, dtype=np.float32).reshape(12, 1))
     ),
     "something that is no product": lambda a, b: exp(emit(reshape(emit(relax.op.astype(a, "float32")), (2, 33, 12)))),
 }

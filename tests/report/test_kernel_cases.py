@@ -14,9 +14,11 @@ from tvm_bnn.report.kernel_cases import (
     attention,
     packing,
     resize,
+    resize_to_bits,
     stem,
     to_bits,
     to_float,
+    transposed,
 )
 from tvm_bnn.report.timing import Seconds
 from tvm_bnn.targets import host
@@ -30,6 +32,8 @@ SMALL = {
     "packing, channels last": (packing((7, 6, 64), True), "elementwise", (1, 7, 6, 2), "uint32"),
     "packing, channels first": (packing((7, 6, 64), False), "elementwise", (1, 7, 6, 2), "uint32"),
     "stem": (stem(Layer((16, 15, 3), 32, 7, 2)), "conv2d", (1, 8, 8, 32), "float32"),
+    "resize to bits": (resize_to_bits((5, 6, 32), 2), "resize2d", (1, 10, 12, 1), "uint32"),
+    "transposed": (transposed((4, 6, 32), 2), "bconv2d", (1, 4, 6, 1), "uint32"),
     "attention": (attention(64, 32, 2), "main", (1, 2, 64, 32), "float32"),
     "resize": (resize((5, 6, 32), 2), "resize2d", (1, 10, 12, 32), "float32"),
 }
@@ -46,7 +50,7 @@ def test_the_kernel_is_the_only_one_measured_and_its_module_is_exact(name):
         call.close()
     assert isinstance(seconds, Seconds) and seconds > 0
     assert call.kernel == family and call.rule
-    result = call._arguments[-1] if built.value is not None else call.results[0]
+    result = call.arguments[-1] if built.value is not None else call.results[0]
     assert (tuple(result.shape), str(result.dtype)) == (shape, dtype)
     for found, expected in zip(call.results, evaluate(built.module, built.data), strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -56,8 +60,8 @@ def test_the_residual_of_a_layer_reaches_its_kernel_as_a_map():
     built = SMALL["residual, stride 2"][0].build()
     call = KernelCall(built.module, built.value, built.data, host(1))
     call.close()
-    assert [tuple(each.shape) for each in call._arguments[-2:]] == [(1, 4, 3, 32)] * 2
-    np.testing.assert_array_equal(call._arguments[-2].numpy(), built.data[1])
+    assert [tuple(each.shape) for each in call.arguments[-2:]] == [(1, 4, 3, 32)] * 2
+    np.testing.assert_array_equal(call.arguments[-2].numpy(), built.data[1])
 
 
 def test_a_module_is_the_same_every_time():

@@ -14,6 +14,7 @@ from tvm_bnn.lower.index import Scalar, split_offset, zero
 from tvm_bnn.lower.layout import WORD, Layout, words
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.views import nearest_source
+from tvm_bnn.relay_passes.arrangement import Arrangement, is_arrangement
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.rewriter import op_name, shape_of
 
@@ -54,7 +55,33 @@ def _view_word(reader: Reader, var: relax.Var, value: relax.Expr, pixel: tuple, 
         return word(reader, value.args[0], pixel, position)
     if op_name(value) == "relax.concat" and int(value.attrs.axis) == 1:
         return _concat_word(reader, value, pixel, position)
-    return None
+    return _arranged_word(reader, var, pixel, position) if is_arrangement(value) else None
+
+
+def _arranged_word(reader: Reader, var: relax.Var, pixel: tuple, position) -> Scalar | None:
+    """A word of reshaped and permuted bits, where whole words move."""
+    steps, source = [], var
+    while is_arrangement(reader.partition.definition.get(source)) and source not in reader.layout_of:
+        value = reader.partition.definition[source]
+        steps.append((value, shape_of(source)))
+        (source,) = value.args[:1]
+    shapes = shape_of(source), shape_of(var)
+    if any(len(shape) not in (2, 4) or shape[1] % WORD for shape in shapes):
+        return None
+    (n, c, *plane), (rows, channels, *result) = shapes
+    by_words = (n, c // WORD, WORD, *plane)
+    order = Arrangement.identity(by_words).reshaped(shapes[0])
+    for value, shape in reversed(steps):
+        order = None if order is None else order.then(value, shape)
+    order = None if order is None else order.reshaped((rows, channels // WORD, WORD, *result))
+    if order is None or not order.keeps(2, 2):
+        return None
+    where = (*pixel[1:], zero(), zero())[: len(result)]  # of views with other planes of size 1
+    place = order.place((pixel[0], position, 0, *where))
+    if place is None:
+        return None
+    first, index, _, *rest = (tirx.const(p, "int32") if isinstance(p, int) else p for p in place)
+    return word(reader, source, (first, *rest), index)
 
 
 def has_words(reader: Reader, expr: relax.Expr) -> bool:

@@ -1,4 +1,4 @@
-"""One kernel of a compiled module, or all of it, ready to be called by itself on the arguments that it was given."""
+"""Kernels of a compiled module, or all of it, ready to be called by themselves on the arguments that they had."""
 
 from __future__ import annotations
 
@@ -19,30 +19,36 @@ from tvm_bnn.targets import Target
 
 #: The function of a module that calls its kernels.
 _WHOLE = "main"
+#: A function, and what it is called on.
+_Call = tuple[Callable[..., Any], list[Any]]
 
 
 class KernelCall:
-    """The kernel that makes one value of a module of Relax operators, or all of its kernels.
+    """The kernel that makes one value of a module of Relax operators, those that make several, or all of them.
 
     results : of the whole module, as a flat list; what a test compares with the reference.
-    kernel, rule : the kernel's name, and that of its schedule's rule; of all kernels, "main" and the rules of each.
+    kernel, rule : the kernel's name, and that of its schedule's rule, or all of them; "main" of all kernels together.
 
     A call runs the kernel alone and returns the seconds it took. TVM keeps a pool of workers per Python thread, so
     the kernel runs in a thread of its own; that thread, not the caller, looks at the clock.
     """
 
-    def __init__(self, module: tvm.IRModule, value: str | None, data: Sequence[np.ndarray], target: Target) -> None:
-        """`value` : name of a binding in `main`, None for all kernels; `data` : one array per argument of `main`."""
+    def __init__(
+        self, module: tvm.IRModule, value: str | Sequence[str] | None, data: Sequence[np.ndarray], target: Target
+    ) -> None:
+        """`value` : names of bindings in `main`, None for all kernels; `data` : one array per argument of `main`."""
         lowered = lower(module, target)
-        self.kernel = _WHOLE if value is None else lowered.kernel_of[value]
+        values = [value] if isinstance(value, str) else value or []
+        self._kernels = [lowered.kernel_of[each] for each in values]
+        self.kernel = ", ".join(dict.fromkeys(self._kernels)) or _WHOLE
         scheduled = schedule_module(lowered.module, lowered.family_of, target)
-        timed = lowered.family_of if value is None else [self.kernel]
+        timed = self._kernels or lowered.family_of
         self.rule = ", ".join(dict.fromkeys(str(scheduled[name].attrs[RULE_ATTR]) for name in timed))
         with tvm.transform.PassContext(config=BUILD_CONFIG):
             executable = tvm.compile(scheduled, target=target.tvm())
         self._thread = own_pool(target.threads)
         self._machine = relax.VirtualMachine(executable, tvm.cpu())
-        self._function, self._arguments, self.results = self._thread.submit(self._captured, data).result()
+        self._calls, self.results = self._thread.submit(self._captured, data).result()
 
     def __call__(self) -> Seconds:
         """Run the kernel once."""
@@ -54,25 +60,30 @@ class KernelCall:
 
     def _timed(self) -> Seconds:
         start = time.perf_counter()
-        self._function(*self._arguments)
+        for function, arguments in self._calls:
+            function(*arguments)
         return Seconds(time.perf_counter() - start)
 
-    def _captured(self, data: Sequence[np.ndarray]) -> tuple[Callable[..., Any], list[Any], list[np.ndarray]]:
-        """The kernel and the arguments of its last call in one run of the module, and what the run returned."""
-        last: list[Any] = []
+    @property
+    def arguments(self) -> list[Any]:
+        """Of the last kernel, its result included."""
+        return self._calls[-1][1]
+
+    def _captured(self, data: Sequence[np.ndarray]) -> tuple[list[_Call], list[np.ndarray]]:
+        """The kernels and the arguments of their last calls in one run of the module, and what the run returned."""
+        calls: list[_Call] = []
 
         def watch(function: Any, name: str, before: bool, _result: Any, *arguments: Any) -> int:
-            if before and name == self.kernel:
+            if before and name in self._kernels:
                 # copies, since the module's next kernels may write over these
-                last[:] = [function, [tvm.runtime.tensor(each.numpy()) for each in arguments]]
+                calls.append((function, [tvm.runtime.tensor(each.numpy()) for each in arguments]))
             return 0
 
         self._machine.set_instrument(watch)
-        results = _flat(self._machine["main"](*map(tvm.runtime.tensor, data)))
-        if self.kernel == _WHOLE:
-            last = [self._machine[_WHOLE], [tvm.runtime.tensor(each) for each in data]]
-        function, arguments = last
-        return function, arguments, results
+        results = _flat(self._machine[_WHOLE](*map(tvm.runtime.tensor, data)))
+        if not self._kernels:
+            calls.append((self._machine[_WHOLE], [tvm.runtime.tensor(each) for each in data]))
+        return calls[-max(len(self._kernels), 1) :], results
 
 
 def _flat(value: Any) -> list[np.ndarray]:

@@ -21,6 +21,7 @@ from tvm_bnn import ops
 from tvm_bnn.frontend import import_program
 from tvm_bnn.relay_passes.convert_binary import Decisions
 from tvm_bnn.relay_passes.pipeline import optimize
+from tvm_bnn.relay_passes.rewriter import bindings_of, op_name
 
 Map = tuple[int, int, int]
 F32 = 4
@@ -68,12 +69,12 @@ class Layer:
 class Built:
     """A row's module.
 
-    value : name of the binding whose kernel is measured; None for the whole module.
+    value : names of the bindings whose kernels are measured; None for the whole module.
     data : arguments of `main`.
     """
 
     module: tvm.IRModule
-    value: str | None
+    value: str | list[str] | None
     data: list[np.ndarray]
 
 
@@ -274,6 +275,81 @@ def resize(size: Map, scale: int) -> Kernel:
     )
 
 
+def resize_to_bits(size: Map, scale: int) -> Kernel:
+    """Signs of a bilinear upsampling: the large map itself is read by nobody."""
+    height, width, channels = size
+    large = (height * scale, width * scale, channels)
+
+    def body(emit: Any, rng: np.random.Generator, x: relax.Var) -> tuple[relax.Var, relax.Var]:
+        value = emit(
+            relax.op.image.resize2d(
+                _channels_second(emit, x), large[:2], layout="NCHW", method="linear",
+                coordinate_transformation_mode="half_pixel",
+            )
+        )  # fmt: skip
+        bits = _positive(emit, value)
+        return bits, _scaled(emit, _bconv(emit, bits, Layer(large, 32, kernel=1), rng), 32, rng)
+
+    return Kernel(
+        f"resize-x{scale}-{_text(size)}-bits",
+        lambda: _built(body, (1, *size)),
+        lambda: (nn.Sequential(nn.Upsample(scale_factor=scale, mode="bilinear"), nn.ReLU()), (_input(size),)),
+        maps=(_bytes(size),),
+    )
+
+
+class BinaryUpsampling(nn.Module):
+    """A transposed convolution of stride 2 between signs."""
+
+    def __init__(self, size: Map, kernel: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        channels = size[2]
+        self.weight = nn.Parameter(torch.randn(channels, channels, kernel, kernel, generator=generator).sign())
+        self.mixing = nn.Parameter(torch.randn(32, channels, 1, 1, generator=generator).sign())
+        self.padding, self.more = (kernel - 1) // 2, kernel % 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What reads the bits is a 1x1 convolution, which is not measured."""
+        data = torch.where(x >= 0, 1.0, -1.0)
+        value = nn.functional.conv_transpose2d(
+            data, self.weight, stride=2, padding=self.padding, output_padding=self.more
+        )
+        return nn.functional.conv2d(torch.where(value >= 0.5, 1.0, -1.0), self.mixing)
+
+
+def transposed(size: Map, kernel: int) -> Kernel:
+    """Bits -> bits, twice as large; its float twin is the transposed convolution with ReLU."""
+    height, width, channels = size
+    padding, more = (kernel - 1) // 2, kernel % 2
+
+    def build() -> Built:
+        module = _optimized(BinaryUpsampling(size, kernel), (_input(size),))
+        phases = [b.var.name for b in bindings_of(module["main"]) if op_name(b.value) == "bnn.bconv2d"][:-1]
+        return Built(module, phases, [_input(size).numpy()])
+
+    def twin() -> tuple[nn.Module, tuple[Tensor, ...]]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            layer = nn.ConvTranspose2d(channels, channels, kernel, 2, padding, more)
+        return nn.Sequential(layer, nn.ReLU()), (_input(size),)
+
+    return Kernel(
+        f"tconv{kernel}x{kernel}-{_text(size)}-bits",
+        build,
+        twin,
+        binary_macs=height * width * kernel**2 * channels**2,
+    )
+
+
+def _optimized(model: nn.Module, inputs: tuple[Tensor, ...]) -> tvm.IRModule:
+    """A model as the compiler sees it before it lowers."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's own making
+        program = torch.export.export(model.eval(), inputs)
+    return optimize(import_program(program).module, Decisions())
+
+
 class BinaryAttention(nn.Module):
     """Attention with two-level operands and probabilities, of queries, keys, values [B, heads, tokens, width]."""
 
@@ -301,10 +377,7 @@ def attention(tokens: int, width: int, heads: int) -> Kernel:
         return first, second, third
 
     def build() -> Built:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of PyTorch's own making
-            program = torch.export.export(BinaryAttention(), inputs())
-        module = optimize(import_program(program).module, Decisions())
+        module = _optimized(BinaryAttention(), inputs())
         return Built(module, None, [each.numpy() for each in inputs()])
 
     return Kernel(
@@ -336,6 +409,9 @@ KERNELS: tuple[Kernel, ...] = (
     *(stem(Layer(size, 64, kernel, 2)) for kernel in (3, 7) for size in ((224, 224, 3), (512, 1024, 3))),
     resize((32, 64, 128), 2),
     resize((64, 128, 19), 8),
+    resize_to_bits((64, 128, 64), 2),
+    resize_to_bits((128, 256, 128), 2),
+    *(transposed((64, 128, 64), kernel) for kernel in (2, 3, 4)),
     attention(1024, 64, 4),
     attention(4096, 64, 4),
 )
