@@ -93,9 +93,12 @@ def _own_loops(sch: Schedule, value: SBlockRV, target) -> LoopRV | None:
 
 
 def _turns_channels(sch: Schedule, value: SBlockRV) -> bool:
-    """Whether neighbours in memory of all maps that a value reads are its second of four axes."""
+    """Whether neighbours in memory of all maps that a value reads are its second of four axes.
+
+    Not so for predicates that are packed: all channels of a word are needed together.
+    """
     block = sch.get(value)
-    if len(block.iter_vars) != 4:
+    if len(block.iter_vars) != 4 or block.name_hint.startswith("cond_"):
         return False
     c = block.iter_vars[1].var
     maps = [read.region[-1].min for read in block.reads if len(read.region) == 4]
