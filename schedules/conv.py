@@ -136,7 +136,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
         sch.reorder(n, oo, y, xo, xi, om, ov)
         sums = []
     else:
-        sums = _accumulate(sch, acc, taps, [n, oo, y, xo], [xi, om, ov])
+        sums = accumulate(sch, acc, taps, [n, oo, y, xo], [xi, om, ov])
     pads = [sch.get_sblock(name) for name in stages.starting("pad")]
     rows = _blocks_of_rows(sch, [n, oo, y], pads if binary and not pad_apart else [], target.threads)
     if stages.has("filters"):  # the weights are another kernel's bits: put in order once
@@ -144,7 +144,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     if thin:
         place_readers(sch, stages.values, None, target)
     else:
-        sums += _fill_tile(sch, stages, xo, [xi, om, ov], tile)
+        sums += fill_tile(sch, stages, xo, [xi, om, ov], tile)
         for block, _ in sums:
             sch.set_scope(block, 0, "local")
     for pad in pads:
@@ -171,7 +171,7 @@ def _blocks_of_rows(sch: Schedule, loops: list[LoopRV], pads: list[SBlockRV], th
     return rows
 
 
-def _fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], tile: ConvTile) -> list[Sum]:
+def fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], tile: ConvTile) -> list[Sum]:
     """Place all that a tile computes under its loop; returns the sums of a joint tile."""
     sums, lanes = [], extent(sch, inner[-2]) * extent(sch, inner[-1]) // tile.vectors
     if stages.has("joint"):
@@ -209,7 +209,7 @@ def sums_of_tile(sch: Schedule, acc: SBlockRV, xo: LoopRV, tile: ConvTile, lanes
     sch.compute_at(acc, xo, preserve_unit_loops=True)
     n, y, x, o, *taps = inner_loops(sch, acc, xo)
     om, ov = sch.split(o, [tile.vectors * lanes // own, own])
-    return _accumulate(sch, acc, taps, [n, y], [x, om, ov])
+    return accumulate(sch, acc, taps, [n, y], [x, om, ov])
 
 
 def _counts_of(sch: Schedule, acc: SBlockRV) -> SBlockRV | None:
@@ -223,7 +223,7 @@ def _lanes_of(sch: Schedule, acc: SBlockRV, lanes: int) -> int:
     return lanes if counts is None else int(sch.get(counts).annotations.get("lanes", lanes))
 
 
-def _accumulate(
+def accumulate(
     sch: Schedule, acc: SBlockRV, taps: list[LoopRV], outer: list[LoopRV], inner: list[LoopRV]
 ) -> list[Sum]:
     """Order the loops of a tile's accumulators; returns the sums to be started at 0, each with its first tap loop."""
@@ -236,7 +236,7 @@ def _accumulate(
         sch.compute_at(counts, first, preserve_unit_loops=True)
         n, y, x, o, r, *words = inner_loops(sch, counts, first)
         om, ov = sch.split(o, [extent(sch, vectors), extent(sch, lanes)])
-        sums += _accumulate(sch, counts, words, [n, y, r], [x, om, ov])
+        sums += accumulate(sch, counts, words, [n, y, r], [x, om, ov])
     else:
         first, kx, kc = taps
         if "whole_rows" in sch.get(acc).annotations:  # which pixels count is known once kx is unrolled

@@ -16,7 +16,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV
 
 from tvm_bnn.lower.layout import WORD
-from tvm_bnn.schedules.conv import ConvTile, _accumulate, _fill_tile, choose_tile, sums_of_tile
+from tvm_bnn.schedules.conv import ConvTile, Sum, accumulate, choose_tile, fill_tile, sums_of_tile
 from tvm_bnn.schedules.elementwise import parallel_rows
 from tvm_bnn.schedules.mask import gather_mask
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, vectorize_channels
@@ -42,8 +42,8 @@ def apply(sch: Schedule, target, tile: PairTile | None = None) -> str:
     n, y, x, o, *taps = sch.get_loops(sch.get_sblock("acc"))
     xo, xi = sch.split(x, [None, tile.second.pixels])
     oo, om, ov = sch.split(o, [None, tile.second.vectors, min(target.lanes32, extent(sch, o))])
-    sums = _accumulate(sch, sch.get_sblock("acc"), taps, [n, y, oo, xo], [xi, om, ov])
-    sums += _fill_tile(sch, second, xo, [xi, om, ov], tile.second)
+    sums = accumulate(sch, sch.get_sblock("acc"), taps, [n, y, oo, xo], [xi, om, ov])
+    sums += fill_tile(sch, second, xo, [xi, om, ov], tile.second)
     rows = sch.fuse(n, y)
     sch.parallel(rows)
     sums += _pack_row(sch, rows, tile.first, target)
@@ -61,7 +61,7 @@ def _tile(sch: Schedule, acc: str, target, packs: bool) -> ConvTile:
     return choose_tile(extent(sch, x), extent(sch, o), target, packs, True)
 
 
-def _pack_row(sch: Schedule, rows: LoopRV, tile: ConvTile, target) -> list:
+def _pack_row(sch: Schedule, rows: LoopRV, tile: ConvTile, target) -> list[Sum]:
     """Make the bits that a row reads, tile by tile; returns the sums to be started at 0."""
     bits, mask, cond, acc = (sch.get_sblock(name) for name in ("bits_row", "mask_row", "cond_row", "acc_0"))
     lanes = min(target.lanes32, extent(sch, sch.get_loops(acc)[3]))
