@@ -36,16 +36,16 @@ def apply(sch: Schedule, target, tile: PairTile | None = None) -> str:
     tile : decisions, by default those of ``conv.choose_tile``.
     """
     stages = Stages.of(sch)
-    second = Stages(tuple(name for name in stages.names if not name.endswith(("_0", "_row"))))
+    second = Stages(tuple(name for name in stages.names if not _is_of_first(name)))
     if tile is None:
         tile = PairTile(_tile(sch, "acc_0", target, True), _tile(sch, "acc", target, second.packs))
     n, y, x, o, *taps = sch.get_loops(sch.get_sblock("acc"))
     xo, xi = sch.split(x, [None, tile.second.pixels])
     oo, om, ov = sch.split(o, [None, tile.second.vectors, min(target.lanes32, extent(sch, o))])
     sums = accumulate(sch, sch.get_sblock("acc"), taps, [n, y, oo, xo], [xi, om, ov])
-    sums += fill_tile(sch, second, xo, [xi, om, ov], tile.second)
     rows = sch.fuse(n, y)
     sch.parallel(rows)
+    sums += fill_tile(sch, second, xo, [xi, om, ov], tile.second)
     sums += _pack_row(sch, rows, tile.first, target)
     for name in stages.starting("filters"):
         parallel_rows(sch, sch.get_loops(sch.get_sblock(name)))
@@ -54,6 +54,12 @@ def apply(sch: Schedule, target, tile: PairTile | None = None) -> str:
         sch.decompose_reduction(block, first_tap)
     first, last = (f"{part.pixels}x{part.vectors}" for part in (tile.first, tile.second))
     return f"bmatmul-pair-{target.isa}-{first}-{last}"
+
+
+def _is_of_first(stage: str) -> bool:
+    """Whether a stage is the first product's; outputs are numbered from 0, which says nothing."""
+    is_output = stage.startswith(("out_", "cond_", "mask_", "bits_"))
+    return stage.endswith("_row") or (stage.endswith("_0") and not is_output)
 
 
 def _tile(sch: Schedule, acc: str, target, packs: bool) -> ConvTile:

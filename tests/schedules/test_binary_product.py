@@ -67,7 +67,8 @@ def attention(width):
         left, right = (columns(case, swapped(case, bits), width, tokens) for bits in (query, key))
         scores = case.emit(ops.bmatmul(left, right))
         chosen = case.positive(case.emit(astype(scores, "float32")))  # [heads, keys, 1, queries]
-        return case.emit(ops.bmatmul(chosen, columns(case, value, tokens, width)))
+        mixed = case.scaled(case.emit(ops.bmatmul(chosen, columns(case, value, tokens, width))))
+        return relax.Tuple([mixed, case.positive(mixed)])
 
     return build
 
