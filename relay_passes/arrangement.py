@@ -7,9 +7,10 @@ has no such form.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import prod
 
+import numpy as np
 from tvm import relax
 
 from tvm_bnn.relay_passes.rewriter import op_name
@@ -118,6 +119,37 @@ class Arrangement:
             places.append(place)
         return places[::-1]
 
+    def taken_back(self, value: np.ndarray) -> np.ndarray | None:
+        """A constant of the result as one of the source, both with axes of extent 1 where all elements are alike.
+
+        value : rank of the result, extents those of the result or 1. None where an axis ends inside an atom.
+        """
+        cut = self._cut(self.shape)
+        assert cut is not None
+        sizes, groups = cut
+        order = tuple(atom for group in groups for atom in group)
+        cut = Arrangement(self.source, tuple(sizes), order, self.shape).inverse()._cut(self.source)
+        if cut is None:
+            return None
+        sizes, groups = cut  # atoms of the result, in its order, and which of them make each axis of the source
+        parts, waiting = [], list(reversed(sizes))
+        for extent, whole in zip(value.shape, self.shape, strict=True):
+            left = whole
+            while left > 1:
+                atom = waiting.pop()
+                parts.append(atom if extent > 1 else 1)
+                left //= atom
+        before = value.reshape(parts).transpose([atom for group in groups for atom in group])
+        for axis in range(before.ndim):
+            first = np.take(before, [0], axis)
+            before = first if np.array_equal(np.broadcast_to(first, before.shape), before) else before
+        extents, full = list(reversed(before.shape)), []
+        for axis, group in enumerate(groups):
+            varies = any([extents.pop() > 1 for _ in group])
+            full.append((self.source[axis] if varies else 1, [sizes[atom] if varies else 1 for atom in group]))
+        before = np.broadcast_to(before, [extent for _, atoms in full for extent in atoms])
+        return before.reshape([extent for extent, _ in full])
+
     def applied(self, expr: relax.Expr, emit: Callable[[relax.Expr], relax.Expr]) -> relax.Expr:
         """The rearranged expression, its last call unbound; expr itself where nothing changes."""
         if not self.moves:
@@ -177,3 +209,11 @@ class Arrangement:
 def is_arrangement(expr: relax.Expr) -> bool:
     """Whether an operator moves elements, loses none and makes none."""
     return op_name(expr) in _RESHAPES or op_name(expr) == "relax.permute_dims"
+
+
+def cut(value: np.ndarray, extents: Sequence[int], axis: int) -> list[np.ndarray]:
+    """A constant cut into parts of these extents along an axis; alike for all parts where it has extent 1 there."""
+    if value.shape[axis] == 1:
+        return [value] * len(extents)
+    ends = accumulate(extents, initial=0)
+    return [np.take(value, range(begin, end), axis) for begin, end in pairwise(ends)]

@@ -11,6 +11,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from tvm_bnn.relay_passes.arrangement import Arrangement, cut
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.readers import readers_of
@@ -66,12 +67,12 @@ class _Hoister(DataflowRewriter):
 
     def _behind_concat(self, compare: str, view: relax.Call, threshold: np.ndarray, span) -> relax.Expr:
         axis = int(view.attrs.axis) % threshold.ndim
-        begin, bits = 0, []
-        for field in view.args[0].fields:
-            end = begin + shape_of(field)[axis]
-            part = threshold if threshold.shape[axis] == 1 else np.take(threshold, range(begin, end), axis)
-            bits.append(self.emit(self._compared(compare, field, part, span), span=span))
-            begin = end
+        fields = list(view.args[0].fields)
+        parts = cut(threshold, [shape_of(field)[axis] for field in fields], axis)
+        bits = [
+            self.emit(self._compared(compare, field, part, span), span=span)
+            for field, part in zip(fields, parts, strict=True)
+        ]
         return relax.op.concat(bits, axis)
 
 
@@ -82,16 +83,10 @@ def _taken_back(view: relax.Call, threshold: np.ndarray) -> np.ndarray | None:
         return threshold.reshape((1,) * len(source))
     if is_nearest(view):
         return threshold if threshold.shape[2:] == (1, 1) else None
-    whole = np.broadcast_to(threshold, shape_of(view))
-    if op_name(view) == "relax.permute_dims":
-        rank = whole.ndim
-        axes = list(reversed(range(rank))) if view.attrs.axes is None else [int(a) % rank for a in view.attrs.axes]
-        before = whole.transpose(np.argsort(axes))
-    else:
-        before = whole.reshape(source)
-    for axis in range(before.ndim):
-        first = np.take(before, [0], axis)
-        before = first if np.array_equal(np.broadcast_to(first, before.shape), before) else before
+    arrangement = Arrangement.identity(source).then(view, shape_of(view))
+    before = None if arrangement is None else arrangement.taken_back(threshold)
+    if before is None:
+        return None
     return before if sum(extent > 1 for extent in before.shape) <= 1 or len(source) > 4 else None
 
 

@@ -28,6 +28,7 @@ from tvm_bnn.relay_passes.fold_constants import is_constant
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.readers import operands, readers_of
 from tvm_bnn.relay_passes.rewriter import bindings_of, dtype_of, op_name, shape_of
+from tvm_bnn.relay_passes.simplify_views import REDUCTIONS
 
 #: Convolutions that one kernel adds up.
 MOST_SUMMANDS = 8
@@ -35,7 +36,6 @@ MOST_SUMMANDS = 8
 MOST_READERS = 32
 #: Elements of a map that does not stay in a cache until it is pooled.
 LARGE_MAP = 1 << 18
-_REDUCTIONS = frozenset({"relax.sum", "relax.mean", "relax.max", "relax.min"})
 #: Rearrangements that readers resolve by index arithmetic.
 VIEWS = frozenset(
     "relax.reshape relax.permute_dims relax.expand_dims relax.squeeze relax.strided_slice relax.concat relax.split "
@@ -350,7 +350,7 @@ class _Partitioner:
         if len(readers[var]) != 1 or readers[var][0] is None:
             return False
         (reader,) = readers[var]
-        if op_name(reader.value) in _REDUCTIONS:
+        if op_name(reader.value) in REDUCTIONS:
             return True
         viewed = is_view(reader.value) and dtype_of(var) == "bool" and isinstance(reader.value, relax.Call)
         while viewed and len(readers[reader.var]) == 1 and readers[reader.var][0] is not None:

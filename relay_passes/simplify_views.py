@@ -11,7 +11,8 @@ from tvm import relax
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.rewriter import DataflowRewriter, op_name, run_rewriter, shape_of
 
-_REDUCTIONS = {"relax.mean", "relax.sum", "relax.max", "relax.min"}
+#: Operators that reduce axes of a tensor.
+REDUCTIONS = frozenset({"relax.mean", "relax.sum", "relax.max", "relax.min"})
 
 
 def split_sizes(split: relax.Call) -> list[int]:
@@ -34,7 +35,7 @@ class _Simplifier(DataflowRewriter):
             return self._split(call)
         if kind == "relax.concat" and len(call.args[0].fields) == 1:
             return call.args[0].fields[0]
-        if kind in _REDUCTIONS:
+        if kind in REDUCTIONS:
             return self._reduce(call)
         if kind in ("relax.reshape", "relax.broadcast_to") or is_nearest(call):
             return call.args[0] if shape_of(call.args[0]) == shape_of(call) else None

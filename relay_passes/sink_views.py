@@ -9,13 +9,11 @@ of reshapes and permutations become the shortest that means the same, often none
 Declines where operands are rearranged differently, and where a constant would vary over more than the channels.
 """
 
-from itertools import pairwise
-
 import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_bnn.relay_passes.arrangement import Arrangement, is_arrangement
+from tvm_bnn.relay_passes.arrangement import Arrangement, cut, is_arrangement
 from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.rewriter import DataflowRewriter, op_name, run_rewriter, shape_of
@@ -88,10 +86,10 @@ class _Sinker(DataflowRewriter):
             elif not is_constant(argument) or value_of(argument).size == 1:
                 arguments.append([argument])
             else:
-                before = _taken_back(arrangement, value_of(argument), shape_of(call))
+                before = _taken_back(arrangement, value_of(argument))
                 if before is None:
                     return None
-                arguments.append([relax.const(part) for part in _cut(before, self._channels(moved[0]))])
+                arguments.append([relax.const(part) for part in cut(before, self._channels(moved[0]), axis=1)])
         count = len(self._channels(moved[0]))
         parts = [
             self.emit(relax.Call(call.op, [a[i % len(a)] for a in arguments], call.attrs, call.ty_args, call.span))
@@ -108,13 +106,11 @@ class _Sinker(DataflowRewriter):
         arrangement = self._common([data], whole)
         if arrangement is None:
             return None
-        taken = [
-            _taken_back(arrangement, value_of(p).reshape(1, -1, *(1,) * (len(whole) - 2)), whole) for p in parameters
-        ]
+        taken = [_taken_back(arrangement, value_of(p).reshape(1, -1, *(1,) * (len(whole) - 2))) for p in parameters]
         if any(values is None for values in taken):
             return None
         fields, channels = self._fields(self._source(data)[0]), self._channels(data)
-        split = [_cut(np.broadcast_to(v.reshape(-1), sum(channels)), channels) for v in taken if v is not None]
+        split = [cut(np.broadcast_to(v.reshape(-1), sum(channels)), channels, axis=0) for v in taken if v is not None]
         parts = []
         for field, *own in zip(fields, *split, strict=True):
             constants = [relax.const(values) for values in own]
@@ -154,23 +150,12 @@ class _Sinker(DataflowRewriter):
         return arrangement.applied(whole, lambda expr: self.emit(expr, span=call.span))
 
 
-def _taken_back(arrangement: Arrangement, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+def _taken_back(arrangement: Arrangement, value: np.ndarray) -> np.ndarray | None:
     """A constant of the rearranged tensor as one of its source, [1, C or 1, 1, ...]; None where it needs more axes."""
-    back = arrangement.inverse()
-    before = np.broadcast_to(value, shape).reshape(back.atoms).transpose(back.order).reshape(back.shape)
-    for axis in range(before.ndim):
-        first = np.take(before, [0], axis)
-        before = first if np.array_equal(np.broadcast_to(first, before.shape), before) else before
+    before = arrangement.taken_back(value.reshape((1,) * (len(arrangement.shape) - value.ndim) + value.shape))
+    if before is None:
+        return None
     return before if all(extent == 1 for axis, extent in enumerate(before.shape) if axis != 1) else None
-
-
-def _cut(value: np.ndarray, channels: list[int]) -> list[np.ndarray]:
-    """A constant [1, C, ...] or [C] cut along its channels; alike for all parts where it has one."""
-    axis = 1 if value.ndim > 1 else 0
-    if value.ndim > 1 and value.shape[axis] == 1:
-        return [value] * len(channels)
-    ends = np.cumsum([0, *channels])
-    return [np.take(value, range(begin, end), axis) for begin, end in pairwise(ends)]
 
 
 @tvm.transform.module_pass(opt_level=0, name="SinkViews")

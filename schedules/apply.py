@@ -1,6 +1,8 @@
 """Which rule schedules which kernel, in one table; each scheduled function carries the rule's name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import tvm
 from tvm import tirx
@@ -31,6 +33,15 @@ RULES: dict[str, Callable[..., str]] = {
     "resize": resize.apply,
     "fixed": lambda sch, target: f"fixed-{target.isa}",  # written out loop by loop where it is defined
 }
+
+
+def machine_code(scheduled: tvm.IRModule, target, config: Mapping[str, Any] = MappingProxyType({})):
+    """Machine code of a scheduled module.
+
+    config : what else TVM is told, over BUILD_CONFIG.
+    """
+    with tvm.transform.PassContext(config={**BUILD_CONFIG, **config}):
+        return tvm.compile(scheduled, target=target.tvm())
 
 
 def schedule_function(func: tirx.PrimFunc, family: str, target) -> tirx.PrimFunc:

@@ -18,7 +18,7 @@ from tvm_bnn.relay_passes.convert_binary import Decisions
 from tvm_bnn.relay_passes.pipeline import optimize
 from tvm_bnn.relay_passes.rewriter import bindings_of, shape_of
 from tvm_bnn.schedules import schedule_module
-from tvm_bnn.schedules.apply import BUILD_CONFIG
+from tvm_bnn.schedules.apply import machine_code
 
 
 def signs(x):
@@ -119,8 +119,7 @@ def test_equals_the_reference_in_one_kernel(case, name):
     imported, module, data = optimized(case)
     lowered = lower(module, target(name))
     scheduled = schedule_module(lowered.module, lowered.family_of, target(name))
-    with tvm.transform.PassContext(config=BUILD_CONFIG):
-        machine = relax.VirtualMachine(tvm.compile(scheduled, target=target(name).tvm()), tvm.cpu())
+    machine = relax.VirtualMachine(machine_code(scheduled, target(name)), tvm.cpu())
     (result,) = machine["main"](*map(tvm.runtime.tensor, data))
     (expected,) = evaluate(module, data)
     np.testing.assert_array_equal(result.numpy(), expected)

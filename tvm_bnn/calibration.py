@@ -17,7 +17,7 @@ from tvm_bnn.errors import InputError
 from tvm_bnn.lower import lower
 from tvm_bnn.relay_passes.rewriter import DataflowRewriter
 from tvm_bnn.schedules import schedule_module
-from tvm_bnn.schedules.apply import BUILD_CONFIG
+from tvm_bnn.schedules.apply import machine_code
 from tvm_bnn.targets import host
 
 Arrays = tuple[np.ndarray, ...]
@@ -77,8 +77,7 @@ def largest(module: tvm.IRModule, read: Mapping[str, relax.Var], batches: Iterab
     target = host()
     lowered = lower(_returning(module, values), target)
     scheduled = schedule_module(lowered.module, lowered.family_of, target)
-    with tvm.transform.PassContext(config=BUILD_CONFIG):
-        machine = relax.VirtualMachine(tvm.compile(scheduled, target=target.tvm()), tvm.cpu())
+    machine = relax.VirtualMachine(machine_code(scheduled, target), tvm.cpu())
     most = dict.fromkeys(values, 0.0)
     for arrays in batches:
         for value, result in zip(values, machine["main"](*map(tvm.runtime.tensor, arrays)), strict=True):

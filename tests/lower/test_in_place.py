@@ -11,7 +11,7 @@ from tvm_bnn.lower import lower
 from tvm_bnn.reference import evaluate
 from tvm_bnn.relay_passes.rewriter import bindings_of, op_name
 from tvm_bnn.schedules import schedule_module
-from tvm_bnn.schedules.apply import BUILD_CONFIG
+from tvm_bnn.schedules.apply import machine_code
 
 SHAPE = (1, 64, 6, 16)
 
@@ -130,9 +130,8 @@ def test_results_are_those_of_the_reference(build, function, text):
     target = targets.resolve(text)
     module = build(function, SHAPE)
     lowered = lower(module, target)
-    with tvm.transform.PassContext(config=BUILD_CONFIG):
-        scheduled = schedule_module(lowered.module, lowered.family_of, target)
-        machine = relax.VirtualMachine(tvm.compile(scheduled, target=target.tvm()), tvm.cpu())
+    scheduled = schedule_module(lowered.module, lowered.family_of, target)
+    machine = relax.VirtualMachine(machine_code(scheduled, target), tvm.cpu())
     for seed in range(2):  # the second run finds the memory of the first
         data = [np.random.default_rng(seed).standard_normal(SHAPE).astype(np.float32)]
         result = machine["main"](*map(tvm.runtime.tensor, data))

@@ -18,7 +18,7 @@ from tvm_bnn.reference import evaluate
 from tvm_bnn.relay_passes.convert_binary import Decisions
 from tvm_bnn.relay_passes.pipeline import optimize
 from tvm_bnn.schedules import schedule_module
-from tvm_bnn.schedules.apply import BUILD_CONFIG
+from tvm_bnn.schedules.apply import machine_code
 
 Choices = tuple[int, ...]
 
@@ -84,8 +84,7 @@ def run_compiled(module: tvm.IRModule, data: list[np.ndarray], name: str) -> lis
     """The results of a module, compiled. Checks of argument shapes are left out: they are half of the code."""
     lowered = lower(module, target(name))
     scheduled = schedule_module(lowered.module, lowered.family_of, target(name))
-    with tvm.transform.PassContext(config={"tirx.disable_assert": True, **BUILD_CONFIG}):
-        executable = tvm.compile(scheduled, target=target(name).tvm())
+    executable = machine_code(scheduled, target(name), {"tirx.disable_assert": True})
     machine = relax.VirtualMachine(executable, tvm.cpu())
     return _flat(machine["main"](*map(tvm.runtime.tensor, data)))
 

@@ -50,6 +50,35 @@ def moved(array, arrangement):
     return array.reshape(arrangement.atoms).transpose(arrangement.order).reshape(arrangement.shape)
 
 
+def arranged(shape, steps):
+    """The arrangement of a chain, up to a step that none can tell."""
+    arrangement = Arrangement.identity(shape)
+    for kind, argument in steps:
+        after = arrangement.permuted(argument) if kind == "permute" else arrangement.reshaped(argument)
+        if after is None:
+            break
+        arrangement = after
+    return arrangement
+
+
+@settings(max_examples=300, deadline=None)
+@given(chains(), st.data())
+def test_a_constant_is_taken_back(chain, data):
+    arrangement = arranged(*chain)
+    extents = [extent if data.draw(st.booleans()) else 1 for extent in arrangement.shape]
+    alike = data.draw(st.booleans())
+    value = np.zeros(extents) if alike else np.arange(np.prod(extents)).reshape(extents)
+    expected = moved(np.broadcast_to(value, arrangement.shape), arrangement.inverse())
+    taken = arrangement.taken_back(value)
+    if taken is None:
+        assert arrangement.place([0] * len(arrangement.shape)) is None
+        return
+    np.testing.assert_array_equal(np.broadcast_to(taken, expected.shape), expected)
+    for axis, extent in enumerate(taken.shape):
+        first = np.take(taken, [0], axis)
+        assert extent == 1 or not np.array_equal(np.broadcast_to(first, taken.shape), taken)
+
+
 @settings(max_examples=300, deadline=None)
 @given(chains())
 def test_a_chain_is_one_permutation_of_atoms(chain):

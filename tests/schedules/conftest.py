@@ -23,7 +23,7 @@ from tvm_bnn.lower import Lowered, lower
 from tvm_bnn.reference import evaluate
 from tvm_bnn.relay_passes.rewriter import op_name
 from tvm_bnn.schedules import schedule_module
-from tvm_bnn.schedules.apply import BUILD_CONFIG
+from tvm_bnn.schedules.apply import machine_code
 
 TARGETS = {
     "amx": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq,+amx-tile,+amx-int8",
@@ -178,8 +178,7 @@ class Kernels:
         lowered = lower(module, target)
         self.interface, _ = lifted(lowered.module)
         made = schedule_module(self.interface, lowered.family_of, target)
-        with tvm.transform.PassContext(config={"tirx.disable_assert": True, **BUILD_CONFIG}):
-            executable = tvm.compile(made, target=target.tvm())
+        executable = machine_code(made, target, {"tirx.disable_assert": True})
         self.machine = relax.VirtualMachine(executable, tvm.cpu())
 
     def constants(self, module: tvm.IRModule) -> list[np.ndarray]:

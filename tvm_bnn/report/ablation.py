@@ -1,7 +1,6 @@
 """The suite `ablation`: a network as it is compiled, and with one optimisation after the other switched off.
 
-What an optimisation buys is measured end to end, in turns, like a comparison with peers. All variants give the same
-result, bit for bit, which is checked.
+What an optimisation buys is measured end to end. All variants give the same result, bit for bit, which is checked.
 """
 
 from __future__ import annotations
@@ -10,24 +9,18 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
-import torch
-
 from tvm_bnn.compiler import compile_source
 from tvm_bnn.console import Progress
-from tvm_bnn.frontend.source import load_source
+from tvm_bnn.frontend.source import Source
 from tvm_bnn.lower import module as lowering
 from tvm_bnn.relay_passes import partition
-from tvm_bnn.report.limit import work_of
+from tvm_bnn.report import variants
 from tvm_bnn.report.machine import Limits
 from tvm_bnn.report.networks import NETWORKS, ROUNDS, Network
 from tvm_bnn.report.peers import Peer
-from tvm_bnn.report.rows import OURS, compared
-from tvm_bnn.report.timing import interleave
 from tvm_bnn.runtime import Artifact
 from tvm_bnn.targets import Target, host
 
@@ -95,32 +88,13 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row per network and number of threads, its `peers` being the variants; no other `peers` take part."""
     del peers
-    progress = progress or Progress(quiet=True)
-    rows = []
-    for network in networks:
-        with torch.no_grad():
-            model, _, inputs = network.make()
-        arrays = [value.numpy() for value in inputs]
-        for threads, limit in limits.items():
-            source = load_source(model, inputs)
-            with progress.phase(f"{network.name}, threads: {threads}, compile"):
-                whole = compile_source(source, target(threads))
-                made = {OURS: whole.artifact}
-                for switch in switches:
-                    with switch.off():
-                        made[without(switch)] = compile_source(source, switch.target(target(threads))).artifact
-            with progress.phase(f"{network.name}, threads: {threads}, measure"):
-                expected = _outputs(made[OURS], arrays)
-                for name, artifact in made.items():
-                    if not all(map(np.array_equal, _outputs(artifact, arrays), expected)):
-                        raise AssertionError(f"{network.name} {name} gives another result")
-                runs = {name: partial(artifact, *arrays) for name, artifact in made.items()}
-                timings = interleave(runs, rounds)
-            row = {"suite": SUITE, "name": network.name, **compared(work_of(whole.optimized), limit, timings)}
-            rows.append({**row, "valid_taps": None})
-    return rows
+    made = {without(switch): _without(switch) for switch in switches}
+    return variants.measure(SUITE, networks, made, limits, rounds, progress, target, alike=True)
 
 
-def _outputs(artifact: Artifact, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    results = artifact(*arrays)
-    return results if isinstance(results, tuple) else (results,)
+def _without(switch: Switch) -> variants.Variant:
+    def compiled(source: Source, target: Target) -> Artifact:
+        with switch.off():
+            return compile_source(source, switch.target(target)).artifact
+
+    return compiled

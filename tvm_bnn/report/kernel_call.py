@@ -14,7 +14,7 @@ from tvm_bnn.lower import lower
 from tvm_bnn.report.pool import own_pool
 from tvm_bnn.report.timing import Seconds
 from tvm_bnn.schedules import schedule_module
-from tvm_bnn.schedules.apply import BUILD_CONFIG, RULE_ATTR
+from tvm_bnn.schedules.apply import RULE_ATTR, machine_code
 from tvm_bnn.targets import Target
 
 #: The function of a module that calls its kernels.
@@ -44,8 +44,7 @@ class KernelCall:
         scheduled = schedule_module(lowered.module, lowered.family_of, target)
         timed = self._kernels or lowered.family_of
         self.rule = ", ".join(dict.fromkeys(str(scheduled[name].attrs[RULE_ATTR]) for name in timed))
-        with tvm.transform.PassContext(config=BUILD_CONFIG):
-            executable = tvm.compile(scheduled, target=target.tvm())
+        executable = machine_code(scheduled, target)
         self._thread = own_pool(target.threads)
         self._machine = relax.VirtualMachine(executable, tvm.cpu())
         self._calls, self.results = self._thread.submit(self._captured, data).result()

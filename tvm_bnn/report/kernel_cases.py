@@ -253,18 +253,23 @@ def stem(layer: Layer) -> Kernel:
     )
 
 
+def _upsampled(emit: Any, x: relax.Expr, large: Map) -> relax.Var:
+    """Bilinear; x has its channels last."""
+    return emit(
+        relax.op.image.resize2d(
+            _channels_second(emit, x), large[:2], layout="NCHW", method="linear",
+            coordinate_transformation_mode="half_pixel",
+        )
+    )  # fmt: skip
+
+
 def resize(size: Map, scale: int) -> Kernel:
     """Bilinear upsampling of a float map with channels last."""
     height, width, channels = size
     large = (height * scale, width * scale, channels)
 
     def body(emit: Any, rng: np.random.Generator, x: relax.Var) -> tuple[relax.Var, relax.Var]:
-        data = _channels_second(emit, x)
-        value = emit(
-            relax.op.image.resize2d(
-                data, large[:2], layout="NCHW", method="linear", coordinate_transformation_mode="half_pixel"
-            )
-        )
+        value = _upsampled(emit, x, large)
         return value, value
 
     return Kernel(
@@ -281,13 +286,7 @@ def resize_to_bits(size: Map, scale: int) -> Kernel:
     large = (height * scale, width * scale, channels)
 
     def body(emit: Any, rng: np.random.Generator, x: relax.Var) -> tuple[relax.Var, relax.Var]:
-        value = emit(
-            relax.op.image.resize2d(
-                _channels_second(emit, x), large[:2], layout="NCHW", method="linear",
-                coordinate_transformation_mode="half_pixel",
-            )
-        )  # fmt: skip
-        bits = _positive(emit, value)
+        bits = _positive(emit, _upsampled(emit, x, large))
         return bits, _scaled(emit, _bconv(emit, bits, Layer(large, 32, kernel=1), rng), 32, rng)
 
     return Kernel(
@@ -296,6 +295,11 @@ def resize_to_bits(size: Map, scale: int) -> Kernel:
         lambda: (nn.Sequential(nn.Upsample(scale_factor=scale, mode="bilinear"), nn.ReLU()), (_input(size),)),
         maps=(_bytes(size),),
     )
+
+
+def _doubling(kernel: int) -> tuple[int, int]:
+    """Padding and output padding with which a transposed convolution of stride 2 makes maps twice as large."""
+    return (kernel - 1) // 2, kernel % 2
 
 
 class BinaryUpsampling(nn.Module):
@@ -307,7 +311,7 @@ class BinaryUpsampling(nn.Module):
         channels = size[2]
         self.weight = nn.Parameter(torch.randn(channels, channels, kernel, kernel, generator=generator).sign())
         self.mixing = nn.Parameter(torch.randn(32, channels, 1, 1, generator=generator).sign())
-        self.padding, self.more = (kernel - 1) // 2, kernel % 2
+        self.padding, self.more = _doubling(kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         """What reads the bits is a 1x1 convolution, which is not measured."""
@@ -321,7 +325,7 @@ class BinaryUpsampling(nn.Module):
 def transposed(size: Map, kernel: int) -> Kernel:
     """Bits -> bits, twice as large; its float twin is the transposed convolution with ReLU."""
     height, width, channels = size
-    padding, more = (kernel - 1) // 2, kernel % 2
+    padding, more = _doubling(kernel)
 
     def build() -> Built:
         module = _optimized(BinaryUpsampling(size, kernel), (_input(size),))
