@@ -2,6 +2,7 @@
 
 import configparser
 import importlib.util
+import signal
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,8 @@ def packages_from_elsewhere() -> list[str]:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Stop before the first test if a package would come from another place."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background, which children inherit
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     strays = packages_from_elsewhere()
     if strays:
         pytest.exit(
