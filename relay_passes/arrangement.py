@@ -86,6 +86,18 @@ class Arrangement:
         together = all(b == a + 1 for a, b in pairwise(group)) and self.shape[axis] == self.source[source_axis]
         return together and bool(group) and prod(sizes[group[-1] + 1 :]) == prod(self.source[source_axis + 1 :])
 
+    def factors_of(self, source_axis: int) -> list[tuple[int, int]] | None:
+        """Of an axis of the source, the extents of its factors and the axis of the result that each goes to.
+
+        None where an axis ends inside an atom.
+        """
+        finest = self._finest()
+        if finest is None:
+            return None
+        sizes, of_source, of_result = finest
+        axis_of = {atom: axis for axis, atoms in enumerate(of_result) for atom in atoms}
+        return [(sizes[atom], axis_of[atom]) for atom in of_source[source_axis]]
+
     def place(self, index: Sequence) -> list | None:
         """Where the element at an index of the result lies in the source; None where it takes more than factors.
 
@@ -124,29 +136,23 @@ class Arrangement:
 
         value : rank of the result, extents those of the result or 1. None where an axis ends inside an atom.
         """
-        cut = self._cut(self.shape)
-        assert cut is not None
-        sizes, groups = cut
-        order = tuple(atom for group in groups for atom in group)
-        cut = Arrangement(self.source, tuple(sizes), order, self.shape).inverse()._cut(self.source)
-        if cut is None:
+        finest = self._finest()
+        if finest is None:
             return None
-        sizes, groups = cut  # atoms of the result, in its order, and which of them make each axis of the source
-        parts, waiting = [], list(reversed(sizes))
-        for extent, whole in zip(value.shape, self.shape, strict=True):
-            left = whole
-            while left > 1:
-                atom = waiting.pop()
-                parts.append(atom if extent > 1 else 1)
-                left //= atom
-        before = value.reshape(parts).transpose([atom for group in groups for atom in group])
+        sizes, of_source, of_result = finest
+        parts = [
+            sizes[atom] if extent > 1 else 1
+            for extent, atoms in zip(value.shape, of_result, strict=True)
+            for atom in atoms
+        ]
+        before = value.reshape(parts).transpose([atom for atoms in of_source for atom in atoms])
         for axis in range(before.ndim):
             first = np.take(before, [0], axis)
             before = first if np.array_equal(np.broadcast_to(first, before.shape), before) else before
         extents, full = list(reversed(before.shape)), []
-        for axis, group in enumerate(groups):
-            varies = any([extents.pop() > 1 for _ in group])
-            full.append((self.source[axis] if varies else 1, [sizes[atom] if varies else 1 for atom in group]))
+        for axis, atoms in enumerate(of_source):
+            varies = any([extents.pop() > 1 for _ in atoms])
+            full.append((self.source[axis] if varies else 1, [sizes[atom] if varies else 1 for atom in atoms]))
         before = np.broadcast_to(before, [extent for _, atoms in full for extent in atoms])
         return before.reshape([extent for extent, _ in full])
 
@@ -196,6 +202,28 @@ class Arrangement:
                 group.append(atom)
             groups.append(group)
         return sizes, groups
+
+    def _finest(self) -> tuple[list[int], list[list[int]], list[list[int]]] | None:
+        """Atoms that end where axes of the source and of the result do, in the order of the result.
+
+        Returns their extents, which make each axis of the source, and which each of the result; None where there are no
+        such.
+        """
+        cut = self._cut(self.shape)
+        assert cut is not None
+        sizes, groups = cut
+        order = tuple(atom for group in groups for atom in group)
+        cut = Arrangement(self.source, tuple(sizes), order, self.shape).inverse()._cut(self.source)
+        if cut is None:
+            return None
+        sizes, of_source = cut
+        ends = [0]
+        for extent in self.shape:
+            end = ends[-1]
+            while prod(sizes[ends[-1] : end]) < extent:
+                end += 1
+            ends.append(end)
+        return sizes, of_source, [list(range(begin, end)) for begin, end in pairwise(ends)]
 
     def _simplified(self, atoms: list[int], order: list[int], shape: tuple[int, ...]) -> "Arrangement":
         """Atoms that stay neighbours become one."""

@@ -2,9 +2,12 @@
 
 ``f(view(x), view(y), c)  ==  view(f(x, y, c'))`` for reshape and permute, with the constant c rearranged back, where x
 is made of integer sums by elementwise operators (or batch normalisation) alone; ``f(concat(x, y))`` along channels is
-``concat(f(x), f(y))``. Importers write attention with a transposition here and a reshape there, and the phases of a
-transposed convolution interleave: behind this pass, sums are scaled, compared and packed as a layer leaves them. Chains
-of reshapes and permutations become the shortest that means the same, often none.
+``concat(f(x), f(y))``. Where views make blocks of pixels of channels (pixel shuffle, phases of a transposed
+convolution), a nearest-upsampled operand is the small map, repeated along the channels.
+
+Importers write attention with a transposition here and a reshape there, and the phases of a transposed convolution
+interleave: behind this pass, sums are scaled, compared and packed as a layer leaves them. Chains of reshapes and
+permutations become the shortest that means the same, often none.
 
 Declines where operands are rearranged differently, and where a constant would vary over more than the channels.
 """
@@ -16,6 +19,7 @@ from tvm import relax
 from tvm_bnn.relay_passes.arrangement import Arrangement, cut, is_arrangement
 from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
+from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.rewriter import DataflowRewriter, op_name, run_rewriter, shape_of
 
 _SUMS = frozenset({"bnn.bconv2d", "bnn.bmatmul"})
@@ -75,25 +79,31 @@ class _Sinker(DataflowRewriter):
     # --- before rearrangements ------------------------------------------------------------------------------------
 
     def _sunk(self, call: relax.Call) -> relax.Expr | None:
-        moved = [a for a in call.args if isinstance(a, relax.Var)]
+        variables = [a for a in call.args if isinstance(a, relax.Var)]
+        moved = [a for a in variables if not is_nearest(self.lookup(a))]
         arrangement = self._common(moved, shape_of(call))
         if arrangement is None:
             return None
+        channels = self._channels(moved[0])
         arguments = []
         for argument in call.args:
-            if isinstance(argument, relax.Var):
+            if isinstance(argument, relax.Var) and argument not in moved:
+                before = self._before_repetition(arrangement, channels, self.lookup(argument))
+                if before is None:
+                    return None
+                arguments.append(before)
+            elif isinstance(argument, relax.Var):
                 arguments.append(self._fields(self._source(argument)[0]))
             elif not is_constant(argument) or value_of(argument).size == 1:
                 arguments.append([argument])
             else:
-                before = _taken_back(arrangement, value_of(argument))
-                if before is None:
+                constant = _taken_back(arrangement, value_of(argument))
+                if constant is None:
                     return None
-                arguments.append([relax.const(part) for part in cut(before, self._channels(moved[0]), axis=1)])
-        count = len(self._channels(moved[0]))
+                arguments.append([relax.const(part) for part in cut(constant, channels, axis=1)])
         parts = [
             self.emit(relax.Call(call.op, [a[i % len(a)] for a in arguments], call.attrs, call.ty_args, call.span))
-            for i in range(count)
+            for i in range(len(channels))
         ]
         return self._rejoined(parts, arrangement, call)
 
@@ -134,6 +144,16 @@ class _Sinker(DataflowRewriter):
                 return None
         return arrangement
 
+    def _before_repetition(
+        self, arrangement: Arrangement, channels: list[int], resize: relax.Call
+    ) -> list[relax.Expr] | None:
+        """What a nearest resize repeats, a field of so many channels each, where pixels of the source are its own."""
+        own = shape_of(resize.args[0])[1]
+        if any(count % own for count in channels) or not _makes_pixels(arrangement, shape_of(resize.args[0])):
+            return None
+        tiles = {count: self.emit(relax.op.tile(resize.args[0], (1, count // own, 1, 1))) for count in channels}
+        return [tiles[count] if count > own else resize.args[0] for count in channels]
+
     def _fields(self, source: relax.Expr) -> list[relax.Expr]:
         """What a value joins along the channels; itself where it joins nothing."""
         joined = self.lookup(source)
@@ -156,6 +176,28 @@ def _taken_back(arrangement: Arrangement, value: np.ndarray) -> np.ndarray | Non
     if before is None:
         return None
     return before if all(extent == 1 for axis, extent in enumerate(before.shape) if axis != 1) else None
+
+
+def _makes_pixels(arrangement: Arrangement, small: tuple[int, ...]) -> bool:
+    """Whether each pixel of a small map becomes a block of pixels, whose channels lie together in its channels."""
+    if len(arrangement.source) != 4 or len(arrangement.shape) != 4 or small[1] != arrangement.shape[1]:
+        return False
+    batch, channels, *plane = small
+    if (arrangement.source[0], *arrangement.source[2:]) != (batch, *plane):
+        return False
+    scale = [large // extent for large, extent in zip(arrangement.shape[2:], plane, strict=True)]
+    for axis, extent in enumerate(arrangement.shape):
+        index: list = [0] * 4
+        index[axis] = np.arange(extent)
+        place = arrangement.place(index)
+        if place is None:
+            return False
+        expected = list(index)
+        if axis > 1:
+            expected[1], expected[axis] = place[1] - place[1] % channels, index[axis] // scale[axis - 2]
+        if any(np.any(mine != its) for mine, its in zip(place, expected, strict=True)):
+            return False
+    return True
 
 
 @tvm.transform.module_pass(opt_level=0, name="SinkViews")
