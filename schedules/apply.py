@@ -10,7 +10,7 @@ from tvm.s_tir import Schedule
 
 from tvm_bnn.lower.bounds import bound_sums
 from tvm_bnn.lower.in_place import share_memory
-from tvm_bnn.schedules import conv, conv_pool, elementwise, matrix_conv, product_pair, reduce, resize
+from tvm_bnn.schedules import conv, conv_pool, elementwise, few_filters, matrix_conv, product_pair, reduce, resize
 from tvm_bnn.schedules.tiles import load_configurations
 
 RULE_ATTR = "tvm_bnn.rule"
@@ -24,6 +24,7 @@ RULES: dict[str, Callable[..., str]] = {
     "conv": conv.apply,
     "grouped_conv": conv.apply_grouped,
     "conv_pool": conv_pool.apply,
+    "few_filters": few_filters.apply,
     "matrix_conv": matrix_conv.apply,
     "matrix_conv_pair": matrix_conv.apply_pair,
     "product_pair": product_pair.apply,

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+import pytest
 from tvm import relax
 from tvm.relax.op import add, matmul, multiply, where
 from tvm.relax.op.nn import conv2d, conv2d_transpose, relu
+
+from tvm_bnn import targets
+from tvm_bnn.lower import lower
 
 # Sums of products are fused steps, so the processor must have them.
 TARGETS = ["avx512", "avx2", "generic with fma"]
@@ -49,6 +53,15 @@ CASES["head 1x1"] = conv(64, 19, (1, 1), stored=True)
 CASES["map 1x1"] = conv(33, 32, (1, 1), size=(1, 1), stored=True)
 CASES["width 31"] = conv(8, 32, size=(3, 31), stored=True, padding=1)
 CASES["batch 3"] = conv(5, 32, batch=3, padding=1)
+# few filters: vectors of pixels where rows are whole vectors
+FEW: dict[str, Any] = {
+    "1 filter": conv(33, 1, size=(5, 32), stored=True, padding=1),
+    "2 filters": conv(3, 2, (2, 2), size=(7, 17), batch=2),
+    "3 filters": conv(65, 3, size=(9, 48), batch=2, stored=True, padding=1),
+    "4 filters, stride 2x1": conv(5, 4, size=(6, 16), stored=True, padding=1, strides=(2, 1)),
+    "3 filters, dilation 2": conv(17, 3, (3, 5), size=(4, 80), padding=(2, 4), dilation=2),
+}
+CASES |= {f"few filters, {name}": case for name, case in FEW.items()}
 
 
 def transposed(inputs, filters, kernel=(3, 3), **attributes):
@@ -84,6 +97,14 @@ def residual_block(case):
     return relax.Tuple([value, case.positive(value), relu(value)])
 
 
+def restored(case):
+    """Three channels behind 32 of a map, added to the image and limited; and its difference."""
+    data, image = case.emit(relu(case.argument(1, 33, 6, 32))), case.argument(1, 3, 6, 32)
+    found = case.scaled(case.emit(conv2d(data, case.constant(3, 33, 3, 3), padding=1)))
+    return relax.Tuple([case.emit(relu(case.emit(add(found, image)))), found])
+
+
+
 def of_bits(case):
     levels = case.emit(where(case.bits(1, 33, 7, 13), relax.const(1.0), relax.const(-1.0)))
     return conv2d(levels, case.constant(32, 33, 3, 3), padding=1)
@@ -99,6 +120,7 @@ def product(left, right, constant=True):
 CASES.update(
     {
         "residual block": residual_block,
+        "few filters, a restored image": restored,
         "of a choice between two levels": of_bits,
         "linear": product((3, 33), (33, 10)),
         "linear, many outputs": product((2, 64), (64, 100)),
@@ -127,6 +149,12 @@ def gated_head(channels, filters, size=(7, 13), batch=1):
 for channels, filters in [(64, 19), (33, 3), (100, 32)]:
     CASES[f"gated head {channels}-{filters}"] = gated_head(channels, filters)
 CASES["gated head, batch 2"] = gated_head(40, 19, batch=2)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("few filters")])
+def test_few_filters_have_vectors_of_pixels(build_cases, name):
+    module = build_cases(CASES, [name], list(CASES))[0]
+    assert "few_filters" in lower(module, targets.resolve("llvm -mcpu=x86-64-v4", threads=1)).family_of.values()
 
 
 def test_equals_the_reference(grid, case, target, target_of):

@@ -14,25 +14,36 @@ from tvm_bnn.errors import UnsupportedError
 from tvm_bnn.lower.index import Index, Scalar, broadcast_index, shifted, zero
 from tvm_bnn.lower.layout import padded_channels
 from tvm_bnn.lower.scalar import immediate
-from tvm_bnn.relay_passes.fold_constants import value_of
-from tvm_bnn.relay_passes.rewriter import path_of, shape_of
+from tvm_bnn.relay_passes.arrangement import Arrangement, is_arrangement
+from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
+from tvm_bnn.relay_passes.rewriter import op_name, path_of, shape_of
 
 if TYPE_CHECKING:
     from tvm_bnn.lower.reader import Reader
 
 
-def _unit_free(shape: tuple[int, ...]) -> list[int]:
-    return [axis for axis, extent in enumerate(shape) if extent != 1]
+def _arranged(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
+    """Reshapes and permutations in a row: where the element lies in what they rearrange."""
+    steps, source = [(call, shape_of(call))], call.args[0]
+    while not is_constant(source) and source not in reader.layout_of and source not in reader.stages:
+        value = reader.partition.definition[source]
+        if not is_arrangement(value):
+            break
+        steps.append((value, shape_of(source)))
+        source = value.args[0]
+    order: Arrangement | None = Arrangement.identity(shape_of(source))
+    for value, shape in reversed(steps):
+        order = None if order is None else order.then(value, shape)
+    channels = shape_of(call)[1:2]  # padded ones are asked for too
+    bounded = tuple(reader.inside(i, channels[0]) if axis == 1 else i for axis, i in enumerate(index))
+    place = None if order is None else order.place(bounded)
+    if place is None:
+        return _reshape(reader, call, index) if op_name(call) != "relax.permute_dims" else _permute(reader, call, index)
+    return reader.element(source, tuple(tirx.const(p, "int32") if isinstance(p, int) else p for p in place))
 
 
 def _reshape(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
     source, result = shape_of(call.args[0]), shape_of(call)
-    kept_source, kept_result = _unit_free(source), _unit_free(result)
-    if [source[a] for a in kept_source] == [result[a] for a in kept_result]:
-        position = [zero()] * len(source)
-        for a, b in zip(kept_source, kept_result, strict=True):
-            position[a] = index[b]
-        return reader.element(call.args[0], tuple(position))
     linear = zero()
     for i, extent in zip(index, result, strict=True):
         linear = linear * extent + i
@@ -154,11 +165,11 @@ def _border_bias(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
 
 #: Operator -> its view.
 VIEWS: dict[str, Callable[["Reader", relax.Call, Index], Scalar]] = {
-    "relax.reshape": _reshape,
-    "relax.expand_dims": _reshape,
-    "relax.squeeze": _reshape,
-    "relax.flatten": _reshape,
-    "relax.permute_dims": _permute,
+    "relax.reshape": _arranged,
+    "relax.expand_dims": _arranged,
+    "relax.squeeze": _arranged,
+    "relax.flatten": _arranged,
+    "relax.permute_dims": _arranged,
     "relax.strided_slice": _slice,
     "relax.concat": _concat,
     "relax.broadcast_to": _broadcast,

@@ -24,7 +24,7 @@ import numpy as np
 from tvm import relax, te, tirx
 
 from tvm_bnn import ops
-from tvm_bnn.lower.anchors import Anchor
+from tvm_bnn.lower.anchors import Anchor, few_filters
 from tvm_bnn.lower.bit_counts import NIBBLES, byte_lanes, counts_bytes, different_bits, different_nibbles, looks_up
 from tvm_bnn.lower.bounds import within
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
@@ -417,6 +417,11 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         return value if valid is None else tirx.if_then_else(valid, value, tirx.const(0, sums))
 
     planar = _is_planar(reader, data)
+    if sums == "float32" and few_filters.suits(reader, weight, geometry, out[1], target):
+        anchor = few_filters.sums(
+            reader, (batch, filters, *out), (rows, columns), weight.astype(sums), geometry, padded, planar
+        )
+        return Anchor(lambda index: anchor.element(index).astype(dtype_of(call)), anchor.family)
     computed = isinstance(data, relax.Var) and data not in reader.layout_of and data not in reader.stages
     if any(geometry.padding) or planar or computed or dtype == "int8":
         source = _padded_source(reader, data, (batch, channels, rows, columns), padded, planar)
