@@ -289,11 +289,12 @@ class _Partitioner:
         return all(len(shape_of(other)) < 3 or shape_of(other)[-2] == 1 for other in others)
 
     def _followed(self, region: Region, reading) -> Region | None:
-        """The binary sums whose bits a region's own sum reads, if no other region reads anything of theirs."""
+        """The sums whose bits, or scores, a region's own sum reads, if no other region reads anything of theirs."""
         if region.anchor is None or region.branches or self._home(region) is not region:
             return None
         call = self.definition[region.anchor]
-        if not self._counts_bits(region.anchor):
+        weighs = op_name(call) == "bnn.weighted_mean"
+        if not weighs and not self._counts_bits(region.anchor):
             return None
         source = self.region_of.get(call.args[0]) if isinstance(call.args[0], relax.Var) else None
         if source is None or source is region or source.source is not None or source.anchor is None:
@@ -306,6 +307,8 @@ class _Partitioner:
             for reader, through_view in reading[var]:
                 if self._home(reader) not in (source, region) or (through_view and var != call.args[0]):
                     return None
+        if weighs:
+            return source if source.values == [call.args[0]] and not self._reads_maps(region, source) else None
         joins = self._joint_of_rows(source, region, reading) is not None
         return source if joins or not self._reads_maps(region, source) else None
 
@@ -352,12 +355,13 @@ class _Partitioner:
         (reader,) = readers[var]
         if op_name(reader.value) in REDUCTIONS:
             return True
-        viewed = is_view(reader.value) and dtype_of(var) == "bool" and isinstance(reader.value, relax.Call)
+        packing = "bnn.bmatmul" if dtype_of(var) == "bool" else "bnn.weighted_mean"
+        viewed = is_view(reader.value) and isinstance(reader.value, relax.Call)
         while viewed and len(readers[reader.var]) == 1 and readers[reader.var][0] is not None:
             if not is_view(readers[reader.var][0].value):
                 break
             (reader,) = readers[reader.var]
-        return viewed and any(b is not None and op_name(b.value) == "bnn.bmatmul" for b in readers[reader.var])
+        return viewed and any(b is not None and op_name(b.value) == packing for b in readers[reader.var])
 
     def _dissolve(self, region: Region) -> None:
         """Take values out of all regions: who reads them computes them."""

@@ -16,6 +16,7 @@ from tvm_bnn.relay_passes.order_filters import OrderFilters
 from tvm_bnn.relay_passes.simplify_views import SimplifyViews
 from tvm_bnn.relay_passes.sink_views import SinkViews
 from tvm_bnn.relay_passes.split_plane_sums import SplitPlaneSums
+from tvm_bnn.relay_passes.weigh_values import WeighValues
 
 
 def passes(decisions: Decisions, sign_zero: str = "plus") -> list[tvm.ir.transform.Pass]:
@@ -28,6 +29,7 @@ def passes(decisions: Decisions, sign_zero: str = "plus") -> list[tvm.ir.transfo
         SimplifyViews(),
         # Convert: prove and replace
         ConvertBinary(decisions, sign_zero),
+        WeighValues(decisions),
         # Hoist and fold: bits travel, tests of integers, one affine map behind a convolution
         HoistBits(),
         OrderFilters(),

@@ -22,7 +22,7 @@ from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.rewriter import DataflowRewriter, op_name, run_rewriter, shape_of
 
-_SUMS = frozenset({"bnn.bconv2d", "bnn.bmatmul"})
+_SUMS = frozenset({"bnn.bconv2d", "bnn.bmatmul", "bnn.weighted_mean"})
 
 
 class _Sinker(DataflowRewriter):

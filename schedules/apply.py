@@ -10,7 +10,17 @@ from tvm.s_tir import Schedule
 
 from tvm_bnn.lower.bounds import bound_sums
 from tvm_bnn.lower.in_place import share_memory
-from tvm_bnn.schedules import conv, conv_pool, elementwise, few_filters, matrix_conv, product_pair, reduce, resize
+from tvm_bnn.schedules import (
+    conv,
+    conv_pool,
+    elementwise,
+    few_filters,
+    matrix_conv,
+    product_pair,
+    reduce,
+    resize,
+    weighted_mean,
+)
 from tvm_bnn.schedules.tiles import load_configurations
 
 RULE_ATTR = "tvm_bnn.rule"
@@ -28,6 +38,7 @@ RULES: dict[str, Callable[..., str]] = {
     "matrix_conv": matrix_conv.apply,
     "matrix_conv_pair": matrix_conv.apply_pair,
     "product_pair": product_pair.apply,
+    "weighted_mean": weighted_mean.apply,
     "elementwise": elementwise.apply,
     "reduce": reduce.apply,
     "plane_sum": reduce.apply,

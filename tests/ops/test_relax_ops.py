@@ -55,6 +55,24 @@ def test_affine_keeps_the_shape_and_gives_floats():
     tvm.ir.assert_structural_equal(call.ty, relax.TensorType((2, 3, 4, 5), "float32"))
 
 
+def test_weighted_mean_has_the_plane_of_its_scores():
+    scores, values = var(2, 7, 4, 5, dtype="int32"), var(2, 3, 1, 7, dtype="float32")
+    call = normalized(ops.weighted_mean(scores, values, var(9, dtype="float32")))
+    tvm.ir.assert_structural_equal(call.ty, relax.TensorType((2, 3, 4, 5), "float32"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "values", "message"),
+    [
+        (var(2, 7, 4, 5), var(2, 3, 1, 7, dtype="float32"), "takes int32 scores"),
+        (var(2, 7, 4, 5, dtype="int32"), var(2, 3, 1, 8, dtype="float32"), r"\[2, 7, 4, 5\], \[2, 3, 1, 8\]"),
+    ],
+)
+def test_weighted_mean_refuses(scores, values, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        normalized(ops.weighted_mean(scores, values, var(9, dtype="float32")))
+
+
 def test_border_bias_has_the_size_of_its_classes():
     call = normalized(ops.border_bias(var(8, 3, 2, dtype="float32"), [0, 1, 1, 2], [0, 1, 0]))
     tvm.ir.assert_structural_equal(call.ty, relax.TensorType((1, 8, 4, 3), "float32"))

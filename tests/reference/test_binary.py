@@ -70,3 +70,17 @@ def test_border_bias_looks_up_a_filter_and_its_border_class(run_op):
     assert got.shape == (1, 2, 4, 3)
     for o, y, x in np.ndindex(2, 4, 3):
         assert got[0, o, y, x] == table[o, rows[y], columns[x]]
+
+
+@pytest.mark.parametrize("keys", [1, 31, 32, 33, 100])
+def test_weighted_mean_is_softmax_of_scores_times_values(run_op, keys):
+    """All d + 1 integers that d signs can add up to occur, and the table is of another maximum than any row's."""
+    rng = np.random.default_rng(3)
+    length = 9
+    scores = (length - 2 * rng.integers(0, length + 1, (2, keys, 3, 5))).astype(np.int32)
+    values = rng.normal(size=(2, 4, 1, keys)).astype(np.float32)
+    table = np.exp(0.5 * (length - 2 * np.arange(length + 1)) - 1).astype(np.float32)
+    got = run_op(ops.weighted_mean, scores, values, table)
+    probabilities = torch.softmax(torch.from_numpy(0.5 * scores.astype(np.float64)), 1)
+    wanted = torch.einsum("bnhw,bdn->bdhw", probabilities, torch.from_numpy(values[:, :, 0]).double())
+    np.testing.assert_allclose(got, wanted.numpy(), rtol=0, atol=1e-6)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tvm_bnn.reference import evaluate
+from tvm_bnn.report import tables
 from tvm_bnn.report.kernel_call import KernelCall
 from tvm_bnn.report.kernel_cases import (
     KERNELS,
@@ -35,6 +36,7 @@ SMALL = {
     "resize to bits": (resize_to_bits((5, 6, 32), 2), "resize2d", (1, 10, 12, 1), "uint32"),
     "transposed": (transposed((4, 6, 32), 2), "bconv2d", (1, 4, 6, 1), "uint32"),
     "attention": (attention(64, 32, 2), "main", (1, 2, 64, 32), "float32"),
+    "softmax attention": (attention(64, 32, 2, softmax=True), "main", (1, 2, 64, 32), "float32"),
     "resize": (resize((5, 6, 32), 2), "resize2d", (1, 10, 12, 32), "float32"),
 }
 
@@ -116,3 +118,10 @@ def test_the_suite_has_every_size_twice_and_no_name_twice():
     # of a row without an epilogue in float, no map is charged
     assert by_name["bconv3x3-7x7x512-bits"].maps == ()
     assert by_name["bconv3x3-7x7x512-float"].maps == (7 * 7 * 512 * 4,) * 2
+
+
+def test_operations_of_both_sides_are_printed_once():
+    row = {"name": "attention", "binary_macs": 64e9, "float_macs": 0.0, "twin_macs": 64e9, "bound": "arithmetic"}
+    row |= {"threads": 1, "scaling": None, "ratios": {}, "spreads": {}}
+    (note,) = tables.notes([row, row], {})
+    assert note.startswith("attention: 64.00 G binary and 0.00 G float MACs; ") and "64 times as many" in note

@@ -51,7 +51,12 @@ class Kernel:
 
 
 #: Operator of a source, or family of what reads its bits -> family of schedules of their kernel.
-_PAIRS = {"conv2d": "conv_pool", "matrix_conv": "matrix_conv_pair", "conv": "product_pair"}
+_PAIRS = {
+    "conv2d": "conv_pool",
+    "matrix_conv": "matrix_conv_pair",
+    "conv": "product_pair",
+    "weighted_mean": "weighted_mean",
+}
 
 
 def mask_lanes(target) -> int:
@@ -125,6 +130,8 @@ class KernelBuilder:
         family = self._build(reader, source.anchor, first, above).family
         self._add_branches(reader, source)
         reader.suffix = ""
+        if op_name(second) == "bnn.weighted_mean":  # reads what the scores are counted by
+            return
         bits = self.partition.definition[region.anchor].args[0]
         if family == "conv" and dtype_of(bits) == "bool":  # sums of words read words
             row = self._bits(reader, bits, "row")

@@ -46,6 +46,8 @@ def _kernels(target) -> Kernels:
         return op_name(call) == "bnn.bconv2d" and multiplied(call, target, {})
 
     def pairs(first: relax.Call, second: relax.Call) -> bool:
+        if op_name(second) == "bnn.weighted_mean":
+            return op_name(first) == "bnn.bmatmul"
         if op_name(second) == "bnn.bmatmul":
             whole_words = min(padded_channels(shape_of(call)[1]) for call in (first, second)) >= WORD
             return op_name(first) == "bnn.bmatmul" and whole_words

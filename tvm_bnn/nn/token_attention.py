@@ -1,4 +1,4 @@
-"""Binary attention between positions: binary queries, keys, values and probabilities."""
+"""Binary attention between positions: binary queries, keys and values; two-level probabilities, or softmax."""
 
 from collections.abc import Sequence
 
@@ -21,6 +21,8 @@ class _Projection(nn.Sequential):
 class TokenAttention(nn.Module):
     """B_i + BN(V P^T), where P = relu(sign(Q^T K / sqrt(d) - threshold)) and Q, K, V are binary.
 
+    With softmax=True, P is softmax(Q^T K / sqrt(d)) over the keys instead, and has no threshold.
+
     A token is a cell of reduction x reduction pixels, averaged, since the number of products grows with the
     square of the tokens; the result is repeated over the cell. Q and K have `width` channels (default C), V has C.
     Takes K tensors [N, C, H, W] with H and W multiples of reduction and gives K of that shape; P is [N, T, T]
@@ -29,7 +31,13 @@ class TokenAttention(nn.Module):
     """
 
     def __init__(
-        self, channels: int, branches: int, width: int | None = None, reduction: int = 1, key_stride: int = 1
+        self,
+        channels: int,
+        branches: int,
+        width: int | None = None,
+        reduction: int = 1,
+        key_stride: int = 1,
+        softmax: bool = False,
     ):
         super().__init__()
         inputs, self.width, self.reduction = branches * channels, width or channels, reduction
@@ -38,14 +46,17 @@ class TokenAttention(nn.Module):
         self.query = _Projection(inputs, self.width)
         self.key = _Projection(inputs, self.width)
         self.value = _Projection(inputs, channels)
-        self.threshold = nn.Parameter(torch.zeros(()))
-        self.mask = BinaryMask()
+        self.softmax = softmax
+        if not softmax:
+            self.threshold = nn.Parameter(torch.zeros(()))
+            self.mask = BinaryMask()
         self.norm = nn.BatchNorm2d(channels)
 
     def probabilities(self, bits: Tensor) -> Tensor:
-        """P [N, queries, keys] of zeros and ones, from the binary tokens [N, K*C, h, w]."""
+        """P [N, queries, keys], zeros and ones or softmax's, from the binary tokens [N, K*C, h, w]."""
         query, key = self.query(bits).flatten(2), self.key(self._kept(bits)).flatten(2)
-        return self.mask(query.transpose(1, 2) @ key / self.width**0.5 - self.threshold)
+        scores = query.transpose(1, 2) @ key / self.width**0.5
+        return torch.softmax(scores, -1) if self.softmax else self.mask(scores - self.threshold)
 
     def _kept(self, bits: Tensor) -> Tensor:
         """The tokens that keys and values are made of."""

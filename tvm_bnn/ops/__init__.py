@@ -14,6 +14,7 @@ from tvm_bnn.ops.relax_ops import (
     is_op,
     quantize,
     register,
+    weighted_mean,
 )
 
 register()
@@ -28,4 +29,5 @@ __all__ = [
     "interval",
     "is_op",
     "quantize",
+    "weighted_mean",
 ]

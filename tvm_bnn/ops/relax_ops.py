@@ -5,6 +5,9 @@
                      contributes pad_value * s(w). This is the algebra of xor-popcount: K - 2*popc(x ^ w).
 ``bnn.bmatmul``      bool[B,K,H,W], bool[B,K,1,N] -> int32[B,N,H,W]
                      sum over k of s(x[b,k,h,w]) * s(y[b,k,0,n]): a 1x1 convolution whose weights are activations.
+``bnn.weighted_mean`` int32[B,N,H,W], float32[B,D,1,N], float32[K+1] -> float32[B,D,H,W]
+                     mean over n of the values y[b,d,0,n], weighted by table[(K - s[b,n,h,w]) / 2]: softmax of scores
+                     that are sums of K signs, times the values. Weights are finite and positive.
 ``bnn.interval``     int32[...], int32 lowest, uint32 span -> bool[...]
                      lowest <= x <= lowest + span in arithmetic modulo 2**32, so that one comparison is a
                      threshold, an interval, or (where it wraps around) the complement of one.
@@ -55,6 +58,17 @@ def _bmatmul_type(call: relax.Call, _context) -> relax.TensorType:
     return relax.TensorType((batch, other[3], *plane), "int32")
 
 
+def _weighted_mean_type(call: relax.Call, _context) -> relax.TensorType:
+    scores, values, table = (argument.ty for argument in call.args)
+    (batch, keys, *plane), other = _static(scores.shape), _static(values.shape)
+    dtypes = [str(each.dtype) for each in (scores, values, table)]
+    if dtypes != ["int32", "float32", "float32"]:
+        raise TypeError(f"weighted_mean takes int32 scores, float32 values and weights, got {dtypes}")
+    if [other[0], *other[2:]] != [batch, 1, keys] or len(plane) != 2 or len(table.shape) != 1:
+        raise ValueError(f"weighted_mean: {_static(scores.shape)}, {other} and {_static(table.shape)}")
+    return relax.TensorType((batch, other[1], *plane), "float32")
+
+
 def _interval_type(call: relax.Call, _context) -> relax.TensorType:
     return relax.TensorType(call.args[0].ty.shape, "bool")
 
@@ -76,6 +90,7 @@ def _border_bias_type(call: relax.Call, _context) -> relax.TensorType:
 _OPERATORS = {
     "bnn.bconv2d": (("data", "weight"), _bconv2d_type),
     "bnn.bmatmul": (("left", "right"), _bmatmul_type),
+    "bnn.weighted_mean": (("scores", "values", "table"), _weighted_mean_type),
     "bnn.interval": (("data", "lowest", "span"), _interval_type),
     "bnn.affine": (("data", "scale", "shift"), _float_type),
     "bnn.quantize": (("data", "inverse"), _quantize_type),
@@ -113,6 +128,12 @@ def bconv2d(data: relax.Expr, weight: relax.Expr, attrs: BConv2DAttrs, span=None
 def bmatmul(left: relax.Expr, right: relax.Expr, span=None) -> relax.Call:
     """Call of ``bnn.bmatmul``."""
     return relax.Call(Op.get("bnn.bmatmul"), [left, right], tvm.ir.make_node("ir.DictAttrs"), span=span)
+
+
+def weighted_mean(scores: relax.Expr, values: relax.Expr, table: relax.Expr, span=None) -> relax.Call:
+    """Call of ``bnn.weighted_mean``."""
+    attrs = tvm.ir.make_node("ir.DictAttrs")
+    return relax.Call(Op.get("bnn.weighted_mean"), [scores, values, table], attrs, span=span)
 
 
 def interval(data: relax.Expr, lowest: relax.Expr, width: relax.Expr) -> relax.Call:

@@ -7,7 +7,7 @@ from tvm import relax
 
 from tvm_bnn.arithmetic import fma32
 from tvm_bnn.ops import BConv2DAttrs
-from tvm_bnn.reference.convolution import exact_sums, pad_rows_columns
+from tvm_bnn.reference.convolution import cut, exact_sums, matrix_product, pad_rows_columns
 
 
 def bconv2d(call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
@@ -30,6 +30,27 @@ def bmatmul(_call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
     assert left.shape[1] < 2**24
     sums = (right.transpose(0, 2, 1) @ left).astype(np.int32)
     return sums.reshape(*sums.shape[:2], *args[0].shape[2:])
+
+
+#: Keys whose weights are added up on their own, before these sums are.
+KEYS = 32
+
+
+def weighted_mean(_call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
+    """bnn.weighted_mean: sums of weight * value over 32 keys in order, by fused multiply-add; these sums in order.
+
+    The weights alone are added in the same order, and divide the result. Shorter sums have smaller errors.
+    """
+    scores, values, table = args
+    batch, keys, *plane = scores.shape
+    flat = scores.reshape(batch, keys, -1)
+    weights = table[(len(table) - 1 - flat) // 2]
+    ones = np.ones((batch, 1, 1, keys), np.float32)
+    columns = np.concatenate([values, ones], 1)[:, :, 0]
+    total = np.zeros((batch, columns.shape[1], flat.shape[2]), np.float32)
+    for part in cut(keys, KEYS):
+        total += matrix_product(columns[:, :, part], weights[:, part])
+    return (total[:, :-1] / total[:, -1:]).reshape(batch, -1, *plane)
 
 
 def interval(_call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:

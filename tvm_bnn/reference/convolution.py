@@ -220,7 +220,11 @@ def require_float32(what: str, *operands: np.ndarray) -> None:
 
 def matmul(_call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
     """relax.matmul with numpy's broadcasting: for k in order acc = fma(a, b, acc). Integers are exact."""
-    a, b = args
+    return matrix_product(*args)
+
+
+def matrix_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b for arrays, added up in order."""
     if a.dtype.kind in "iu":
         return np.matmul(a, b)
     require_float32("a matrix product", a, b)

@@ -17,6 +17,7 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
         "bnn.bconv2d": binary.bconv2d,
         "bnn.bmatmul": binary.bmatmul,
+        "bnn.weighted_mean": binary.weighted_mean,
         "bnn.interval": binary.interval,
         "bnn.affine": binary.affine,
         "bnn.quantize": plain(arithmetic.quantize),

@@ -85,6 +85,7 @@ class Kernel:
     build : () -> its module, seeded.
     twin : () -> the same layer in float and its inputs, for peers; None where there is none to compare with.
     binary_macs, float_macs : of one call, padded taps included.
+    twin_macs : float multiply-accumulates of the twin, where its operations are to be counted beside ours.
     maps : bytes of each float map that is read or written.
     valid_taps : share of taps inside the map, of a convolution.
     layer, residual : of a binary convolution, for peers that have one; whether its result is float.
@@ -95,6 +96,7 @@ class Kernel:
     twin: Callable[[], tuple[nn.Module, tuple[Tensor, ...]]] | None = None
     binary_macs: int = 0
     float_macs: int = 0
+    twin_macs: int = 0
     maps: tuple[int, ...] = field(default=())
     valid_taps: float | None = None
     layer: Layer | None = None
@@ -364,6 +366,15 @@ class BinaryAttention(nn.Module):
         return torch.relu(torch.sign(scores - 0.5)) @ v
 
 
+class SoftmaxAttention(nn.Module):
+    """Attention with binary queries and keys, float values and probabilities."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The means of the values, weighted."""
+        q, k = (torch.where(x >= 0, 1.0, -1.0) for x in (q, k))
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
 class FloatAttention(nn.Module):
     """The same with real operands and softmax."""
 
@@ -372,8 +383,8 @@ class FloatAttention(nn.Module):
         return nn.functional.scaled_dot_product_attention(q, k, v)
 
 
-def attention(tokens: int, width: int, heads: int) -> Kernel:
-    """Attention of every token to every token: packing, scores, threshold, and the sum of the values."""
+def attention(tokens: int, width: int, heads: int, softmax: bool = False) -> Kernel:
+    """Attention of every token to every token: packing, scores, threshold or softmax, and the sum of the values."""
 
     def inputs() -> tuple[Tensor, Tensor, Tensor]:
         generator = torch.Generator().manual_seed(0)
@@ -381,15 +392,18 @@ def attention(tokens: int, width: int, heads: int) -> Kernel:
         return first, second, third
 
     def build() -> Built:
-        module = _optimized(BinaryAttention(), inputs())
+        module = _optimized(SoftmaxAttention() if softmax else BinaryAttention(), inputs())
         return Built(module, None, [each.numpy() for each in inputs()])
 
+    products = heads * tokens**2 * width
     return Kernel(
-        f"attention-{heads}x{tokens}x{width}",
+        f"attention-{'softmax-' * softmax}{heads}x{tokens}x{width}",
         build,
         lambda: (FloatAttention(), inputs()),
-        binary_macs=2 * heads * tokens**2 * width,
+        binary_macs=products if softmax else 2 * products,
+        float_macs=products if softmax else 0,
         maps=(heads * tokens * width * F32,) * 4,
+        twin_macs=2 * products,
     )
 
 
@@ -418,4 +432,5 @@ KERNELS: tuple[Kernel, ...] = (
     *(transposed((64, 128, 64), kernel) for kernel in (2, 3, 4)),
     attention(1024, 64, 4),
     attention(4096, 64, 4),
+    attention(4096, 64, 4, softmax=True),
 )

@@ -39,7 +39,7 @@ class Row(Compared):
     """One measured row.
 
     kernel, rule : name of the kernel that was measured, and the schedule's.
-    binary_macs, float_macs, map_bytes : what the limit consists of.
+    binary_macs, float_macs, map_bytes : what the limit consists of. twin_macs : of the float twin; 0 where not counted.
     valid_taps : share of the taps that lie inside the map; None where there are none.
     left_out : peer -> why it could not run this layer.
     """
@@ -50,6 +50,7 @@ class Row(Compared):
     rule: str
     binary_macs: int
     float_macs: int
+    twin_macs: int
     map_bytes: int
     valid_taps: float | None
     left_out: dict[str, str]
@@ -115,6 +116,7 @@ def measure(
                             **compared(work_of(kernel), limit, timings),
                             "binary_macs": kernel.binary_macs,
                             "float_macs": kernel.float_macs,
+                            "twin_macs": kernel.twin_macs,
                             "map_bytes": sum(kernel.maps),
                             "valid_taps": kernel.valid_taps,
                             "left_out": left_out,

@@ -108,6 +108,20 @@ def _memory(row: Row, name: str) -> str:
     return f"{row['memory_mb'][name]:.0f} ({row['growth_mb'][name]:.1f})" if name in row["memory_mb"] else "-"
 
 
+#: Binary multiply-accumulates that papers count as one operation: those of a machine word.
+_WORD = 64
+
+
+def _operations(row: Row) -> str:
+    """How many operations ours and the float twin take, which says less than their times."""
+    ours = row["float_macs"] + row["binary_macs"] / _WORD
+    return (
+        f"{row['name']}: {row['binary_macs'] / GIGA:.2f} G binary and {row['float_macs'] / GIGA:.2f} G float MACs; the "
+        f"float twin {row['twin_macs'] / GIGA:.2f} G float MACs, {row['twin_macs'] / ours:.0f} times as many if "
+        f"{_WORD} binary ones are one"
+    )
+
+
 def notes(measured: Sequence[Row], missing: Mapping[str, str]) -> list[str]:
     """What a reader must know beside the table: missing peers, refused ratios, other results."""
     found = [f"left out: {name}: {reason}" for name, reason in missing.items()]
@@ -116,6 +130,7 @@ def notes(measured: Sequence[Row], missing: Mapping[str, str]) -> list[str]:
         found.append(f"bound by bandwidth rather than by arithmetic: {', '.join(narrow)}")
     ran_on = {name: text for row in measured for name, text in row.get("ran_on", {}).items()}
     found += [f"{name} ran its convolutions on {text}" for name, text in ran_on.items()]
+    found += list(dict.fromkeys(_operations(row) for row in measured if row.get("twin_macs")))
     for row in measured:
         where = f"{row['name']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}"
         found += [f"{where}: left out: {name}: {reason}" for name, reason in row.get("left_out", {}).items()]

@@ -41,6 +41,7 @@ def builder_of(call) -> Callable | None:
     table = {
         "bnn.bconv2d": convolution.bconv2d,
         "bnn.bmatmul": product.bmatmul,
+        "bnn.weighted_mean": product.weighted_mean,
         "relax.nn.conv2d": convolution.conv2d,
         "relax.nn.conv2d_transpose": convolution.conv2d_transpose,
         "relax.matmul": product.matmul,

@@ -6,10 +6,12 @@ from tvm_bnn.lower.anchors import Anchor
 from tvm_bnn.lower.anchors.convolution import bit_sums
 from tvm_bnn.lower.anchors.reduction import last_channels
 from tvm_bnn.lower.index import broadcast_index
-from tvm_bnn.lower.layout import padded_channels, words
+from tvm_bnn.lower.layout import padded_channels, round_up, words
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.tally import Table, different_bits_tally
 from tvm_bnn.lower.words import word
+from tvm_bnn.reference.binary import KEYS
+from tvm_bnn.relay_passes.fold_constants import value_of
 from tvm_bnn.relay_passes.rewriter import shape_of
 
 
@@ -57,3 +59,52 @@ def bmatmul(reader: Reader, call: relax.Call, target) -> Anchor:
 
     tally = different_bits_tally(acc, Table.of_number(length), length)
     return Anchor(lambda index: tally.sum(reader.table, index), "conv", tally=tally)
+
+
+def weighted_mean(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Mean of values, each weighted by what a table says of its score: ``sum(w * v) / sum(w)`` for every query.
+
+    Stage ``filters`` has the values with their channels last, and a channel of ones behind them, whose sum is that of
+    the weights. ``scores_row`` has how many bits differ, which is the place in the table; ``part`` sums of KEYS keys,
+    ``acc`` the sum of these. Where the scores are made in the same kernel, their counts are read as they are.
+    """
+    scores, values, weights = call.args
+    batch, keys, height, width = shape_of(scores)
+    depth, length = shape_of(values)[1], shape_of(weights)[0] - 1
+    padded = padded_channels(keys)
+    columns = max(round_up(depth + 1, target.lanes32), padded_channels(depth))
+    one, zero = (tirx.const(value, "float32") for value in (1.0, 0.0))
+
+    def column(b, k, o):
+        value = reader.element(values, (b, tirx.min(o, depth - 1), tirx.const(0, "int32"), tirx.min(k, keys - 1)))
+        behind = tirx.if_then_else(tirx.EQ(o, depth), one, zero)
+        return tirx.if_then_else(k < keys, tirx.if_then_else(o < depth, value, behind), zero)
+
+    filters = reader.compute((batch, padded, columns), column, "filters")
+    tally = reader.tallies.get(scores)
+    dtype = "uint8" if length < 1 << 8 else "uint16" if length < 1 << 16 else "int32"
+
+    def different(n, y, x, k):
+        index = (n, reader.inside(k, padded), y, x)
+        count = tally.count(index) if tally else tirx.shift_right(length - reader.element(scores, index), 1)
+        return count.astype(dtype)
+
+    counts = reader.compute((batch, height, width, padded), different, "scores_row")
+    table = reader.array(value_of(weights), "table")
+    size = min(KEYS, padded)
+    key, part = reader.reduce_axis(size, "key"), reader.reduce_axis(padded // size, "part")
+
+    def sum_of_part(n, y, p, x, o):
+        place = p * size + key.var
+        return te.sum(table(counts(n, y, x, place).astype("int32")) * filters(n, place, o), axis=key)
+
+    parts = reader.compute((batch, height, padded // size, width, columns), sum_of_part, "part")
+    acc = reader.compute(
+        (batch, height, width, columns), lambda n, y, x, o: te.sum(parts(n, y, part.var, x, o), axis=part), "acc"
+    )
+
+    def mean(index):
+        n, c, y, x = index
+        return acc(n, y, x, reader.inside(c, columns)) / acc(n, y, x, depth)
+
+    return Anchor(mean, "weighted_mean")
