@@ -315,7 +315,7 @@ class _Partitioner:
     def _compute_rows(self) -> None:
         """Let a convolution compute the elementwise values that it alone reads, row by row.
 
-        That is a 1x1 convolution of floats (a head), or one that rounds what it reads of an image (a stem).
+        That is a 1x1 convolution of floats (a head), or one of an image that is normalised or rounded (a stem).
         """
         reading = self._reading()
         homes = [region for region in self.regions if self._home(region) is region]
@@ -330,7 +330,7 @@ class _Partitioner:
             if source is None or source.anchor is not None:
                 continue
             head = kernel == [1, 1] and filters <= MOST_READERS
-            if not head and (channels > 4 or op_name(self.definition[data]) not in ("bnn.quantize", "bnn.bfloat16")):
+            if not head and channels > 4:
                 continue
             outside = [v for v in source.values if any(self._home(r) is not source for r, _ in reading[v])]
             if outside == [data] and len(reading[data]) == 1 and len(source.shape) == 4:

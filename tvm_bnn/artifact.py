@@ -67,6 +67,10 @@ class Preprocessing(TypedDict):
     std: list[float]
 
 
+#: Of a network that says nothing of it.
+DEFAULT_PREPROCESSING: Preprocessing = {"scale": 1 / 255, "mean": [0.0], "std": [1.0]}
+
+
 class Manifest(TypedDict):
     """What an artifact says of itself; made by `new_manifest`.
 

@@ -36,6 +36,7 @@ SHIPPED = "tvm_bnn.examples.ding2024:demo"
 SHIPPED_NAME = "ding2024"
 SIGN_ZERO = ("plus", "minus", "exact")
 FLOAT_PRECISION = ("fp32", "bf16", "int8")
+INPUT_DTYPES = ("float32", "uint8")
 
 
 def compile_model(
@@ -52,6 +53,7 @@ def compile_model(
     allow_float: Sequence[str] | None = None,
     float_precision: str = "fp32",
     calibration: Sequence[Any] | None = None,
+    input_dtype: str = "float32",
 ) -> Artifact:
     """Compile a PyTorch or ONNX model into an artifact.
 
@@ -72,6 +74,8 @@ def compile_model(
     float_precision : what the float convolutions and linear layers compute in: "fp32", "bf16" or "int8".
     calibration : typical inputs that give the ranges of int8 (paths of images, .npy or .npz files, tensors, or tuples
         of them, one a call); by default the example inputs.
+    input_dtype : "uint8" makes an artifact that reads the pixels of an image; the model's ``preprocessing`` (by default
+        pixel / 255) becomes part of it.
 
     Where the target runs here, the artifact is run on the example inputs, and its difference to PyTorch (to
     onnxruntime, for an ONNX model) is in manifest["check"].
@@ -94,6 +98,7 @@ def compile_model(
         allow_float=allow_float,
         float_precision=float_precision,
         calibration=calibration,
+        input_dtype=input_dtype,
     )
     for note in made.source.notes:
         warnings.warn(note, stacklevel=2)
@@ -116,6 +121,7 @@ def _compile(
     allow_float: Sequence[str] | None = None,
     float_precision: str = "fp32",
     calibration: Sequence[Any] | None = None,
+    input_dtype: str = "float32",
 ) -> Compilation:
     from tvm_bnn.compiler import compile_source
     from tvm_bnn.frontend.source import load_source
@@ -129,13 +135,15 @@ def _compile(
         raise InputError(f"found allow_float={allow_float!r}; accepted is a list of patterns: try [{allow_float!r}]")
     if float_precision not in FLOAT_PRECISION:
         raise InputError(f"found float_precision={float_precision!r}; accepted are {', '.join(FLOAT_PRECISION)}")
+    if input_dtype not in INPUT_DTYPES:
+        raise InputError(f"found input_dtype={input_dtype!r}; accepted are {', '.join(INPUT_DTYPES)}")
     if calibration is not None and float_precision != "int8":
         raise InputError(f"found inputs to calibrate {float_precision} with; only int8 has ranges to be found")
     if isinstance(calibration, str | os.PathLike):
         raise InputError(f"found calibration={os.fspath(calibration)!r}; accepted is a list: try [...] around it")
     resolved = resolve(target, threads)
     with progress.phase("export"):
-        source = load_source(model, example_inputs, weights, input_shape, name)
+        source = load_source(model, example_inputs, weights, input_shape, name, input_dtype)
     return compile_source(
         source,
         resolved,
@@ -188,6 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             allow_float=options.allow_float,
             float_precision=options.float_precision,
             calibration=options.calibration,
+            input_dtype=options.input_dtype,
         )
     output = Path(options.output or f"{made.source.name}-{made.target.name}{SUFFIX}")
     made.artifact.save(output)
@@ -253,6 +262,12 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         metavar="PATTERN",
         help="module paths that may stay float, such as 'head.*' (default: the first and the last layer)",
+    )
+    parser.add_argument(
+        "--input-dtype",
+        choices=INPUT_DTYPES,
+        default="float32",
+        help="uint8: read the pixels of an image, and normalise them as the model says (default: float32)",
     )
     parser.add_argument(
         "--float-precision",

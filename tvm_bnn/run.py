@@ -38,7 +38,6 @@ OKABE_ITO = (
 MAX_CLASSES = 65536
 # How much of the colour covers the image.
 OPACITY = 0.5
-DEFAULT_PREPROCESSING: artifact.Preprocessing = {"scale": 1 / 255, "mean": [0.0], "std": [1.0]}
 
 
 def palette(count: int, given: Sequence[Sequence[int]] | None = None) -> np.ndarray:
@@ -80,7 +79,7 @@ def prepare(image: Image.Image, manifest: artifact.Manifest) -> np.ndarray:
     image = image.resize((width or image.width, height or image.height), Image.Resampling.BILINEAR)
     pixels = np.asarray(image.convert("L") if channels == 1 else image).reshape(image.height, image.width, -1)
     if row["dtype"] != "uint8":
-        how = manifest["preprocessing"] or DEFAULT_PREPROCESSING
+        how = manifest["preprocessing"] or artifact.DEFAULT_PREPROCESSING
         mean, std = np.array(how["mean"], np.float32), np.array(how["std"], np.float32)
         pixels = (pixels * np.float32(how["scale"]) - mean) / std
     pixels = pixels if channels_last else pixels.transpose(2, 0, 1)

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ from tvm_bnn.frontend.exporting import evaluating, export, run_once
 from tvm_bnn.frontend.factory import call_factory, is_factory
 from tvm_bnn.frontend.freezing import FREEZE
 from tvm_bnn.frontend.importer import Imported, import_program
+from tvm_bnn.frontend.pixels import as_pixels, reading_pixels
 from tvm_bnn.frontend.recorder import run_program
 
 Model = nn.Module | ExportedProgram | str | os.PathLike[str]
@@ -119,6 +121,7 @@ def load_source(
     weights: str | os.PathLike[str] | None = None,
     input_shape: Sequence[Shape] | None = None,
     name: str | None = None,
+    input_dtype: str = "float32",
 ) -> Source:
     """Take a model in any of its forms.
 
@@ -128,6 +131,7 @@ def load_source(
         ``example_inputs()``, a function ``example_inputs(model)`` beside the factory or the model's class.
     weights : a state_dict file to load into the module first.
     input_shape : one shape a (float32) input.
+    input_dtype : "uint8" lets a torch module read the pixels of an image, and its ``preprocessing`` becomes part of it.
 
     Raises ModelError where the model cannot be found, read, run or exported; InputError for unusable inputs.
     """
@@ -141,20 +145,36 @@ def load_source(
         elif ":" in text and not Path(text).suffix and not Path(text).exists():
             raise ModelError(f"{text!r} is neither a file nor package.module:factory; accepted is {ACCEPTED}")
         elif Path(text).suffix.lower() == ONNX_SUFFIX:
+            _only_modules_read_pixels(input_dtype)
             return _from_onnx(text, example_inputs, weights, input_shape, _file_name(label or Path(text).stem))
         else:
             label = label or Path(text).stem
             model = open_program(text)
-    if isinstance(model, ExportedProgram):
-        return _from_program(model, example_inputs, weights, input_shape, _file_name(label or "model"))
     if isinstance(model, nn.Module):
         return _from_module(
-            model, example_inputs, weights, input_shape, _file_name(label or type(model).__name__), beside
+            model,
+            example_inputs,
+            weights,
+            input_shape,
+            _file_name(label or type(model).__name__),
+            beside,
+            input_dtype == "uint8",
         )
+    _only_modules_read_pixels(input_dtype)
+    if isinstance(model, ExportedProgram):
+        return _from_program(model, example_inputs, weights, input_shape, _file_name(label or "model"))
     raise ModelError(
         f"found a {type(model).__name__}; accepted is a torch.nn.Module, a torch.export.ExportedProgram, "
         "the path of a .pt2 or .onnx file, or 'package.module:factory'"
     )
+
+
+def _only_modules_read_pixels(input_dtype: str) -> None:
+    if input_dtype != "float32":
+        raise InputError(
+            f"found the input dtype {input_dtype} with a program that has its inputs already; it can be chosen where "
+            "the model is a torch.nn.Module or package.module:factory"
+        )
 
 
 def parse_shapes(texts: Sequence[str]) -> list[Shape]:
@@ -178,6 +198,7 @@ def _from_module(
     input_shape: Sequence[Shape] | None,
     name: str,
     beside: ModuleType | None,
+    of_pixels: bool,
 ) -> Source:
     notes = [_TRAINED] if module.training else []
     with evaluating(module):
@@ -189,8 +210,11 @@ def _from_module(
             inputs = seeded(input_shape)
         else:
             inputs = tensors(_known_inputs(module, name, beside))
-        expected = run_once(module, inputs, name)
-        program = export(module, inputs, name)
+        if of_pixels:
+            inputs = as_pixels(inputs, module, name)
+        with reading_pixels(module) if of_pixels else nullcontext():
+            expected = run_once(module, inputs, name)
+            program = export(module, inputs, name)
     _check_program(program, name)
     return replace(
         _of_program(program, name, inputs, expected),
