@@ -12,7 +12,7 @@ from tvm_bnn.relay_passes.fold_constants import FoldConstants
 from tvm_bnn.relay_passes.fold_predicates import FoldPredicates
 from tvm_bnn.relay_passes.hoist_bits import HoistBits
 from tvm_bnn.relay_passes.hoist_upsample import HoistUpsample
-from tvm_bnn.relay_passes.order_filters import OrderFilters
+from tvm_bnn.relay_passes.order_channels import OrderChannels
 from tvm_bnn.relay_passes.simplify_views import SimplifyViews
 from tvm_bnn.relay_passes.sink_views import SinkViews
 from tvm_bnn.relay_passes.split_plane_sums import SplitPlaneSums
@@ -32,7 +32,7 @@ def passes(decisions: Decisions, sign_zero: str = "plus") -> list[tvm.ir.transfo
         WeighValues(decisions),
         # Hoist and fold: bits travel, tests of integers, one affine map behind a convolution
         HoistBits(),
-        OrderFilters(),
+        OrderChannels(),
         SinkViews(),
         FoldPredicates(decisions),
         relax.transform.EliminateCommonSubexpr(),
