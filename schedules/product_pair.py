@@ -3,7 +3,7 @@
     put the filters of both in order                                         filters_0, filters
     parallel (image, row of queries):
         for each tile of keys x queries:
-            accumulators, tests, masks and words of bits                     acc_0, cond_row, mask_row, bits_row
+            accumulators, tests, masks of bits                               acc_0, cond_row, mask_row, bits_row
         for each tile of queries x values:
             accumulators over all keys, epilogue                             acc, values
 
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV
 
-from tvm_bnn.lower.layout import WORD
 from tvm_bnn.schedules.conv import ConvTile, Sum, accumulate, choose_tile, fill_tile, sums_of_tile
 from tvm_bnn.schedules.elementwise import parallel_rows
 from tvm_bnn.schedules.mask import gather_mask
@@ -72,17 +71,17 @@ def _pack_row(sch: Schedule, rows: LoopRV, tile: ConvTile, target) -> list[Sum]:
     bits, mask, cond, acc = (sch.get_sblock(name) for name in ("bits_row", "mask_row", "cond_row", "acc_0"))
     lanes = min(target.lanes32, extent(sch, sch.get_loops(acc)[3]))
     sch.compute_at(bits, rows, preserve_unit_loops=True)
-    x, words = inner_loops(sch, bits, rows)[-2:]
+    x, masks = inner_loops(sch, bits, rows)[-2:]
     xo, xi = sch.split(x, [None, tile.pixels])
-    wo, wi = sch.split(words, [None, tile.vectors * lanes // WORD])
-    sch.reorder(wo, xo, xi, wi)
+    mo, mi = sch.split(masks, [None, tile.vectors * lanes // extent(sch, sch.get_loops(mask)[-1])])
+    sch.reorder(mo, xo, xi, mi)
     for block in (mask, cond):
         sch.compute_at(block, xo, preserve_unit_loops=True)
         sch.set_scope(block, 0, "local")
     sums = sums_of_tile(sch, acc, xo, tile, lanes)
     *pixels, channels = inner_loops(sch, cond, xo)
-    *masks, lane = inner_loops(sch, mask, xo)
-    for loop in (xi, wi, *pixels, *vectorize_channels(sch, channels, lanes)[:-1], *masks):
+    *gathered, lane = inner_loops(sch, mask, xo)
+    for loop in (xi, mi, *pixels, *vectorize_channels(sch, channels, lanes)[:-1], *gathered):
         sch.unroll(loop)
     gather_mask(sch, mask, lane, extent(sch, lane))
     return sums

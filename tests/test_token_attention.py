@@ -17,7 +17,7 @@ from tvm_bnn.nn.token_attention import TokenAttention
 from tvm_bnn.reference import evaluate
 from tvm_bnn.relay_passes.convert_binary import Decisions
 from tvm_bnn.relay_passes.pipeline import optimize
-from tvm_bnn.relay_passes.rewriter import bindings_of, shape_of
+from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, shape_of
 from tvm_bnn.schedules import schedule_module
 from tvm_bnn.schedules.apply import machine_code
 
@@ -168,6 +168,18 @@ def test_memory_grows_with_tokens(model, tokens):
     module = optimize(import_program(torch.export.export(model, arguments)).module, Decisions())
     lowered = lower(module, target("generic"))
     assert max(stored(lowered)) <= tokens * 32
+
+
+def test_ones_among_values_are_counted_in_their_words():
+    """Probabilities of 0 and 1 ask for sums of the values: the kernel that packs them is the only one to read them."""
+    _, module, _ = optimized("two heads")
+    main = lower(module, target("generic")).module["main"]
+    values = main.params[2]
+    assert sum(values in binding.value.args[1].fields for binding in bindings_of(main) if call_of_kernel(binding)) == 1
+
+
+def call_of_kernel(binding):
+    return op_name(binding.value) == "relax.call_tir"
 
 
 def refused(attend, shapes=None, others=()):

@@ -25,6 +25,7 @@ from tvm import relax, te, tirx
 from tvm_bnn.lower.anchors import Anchor, builder_of
 from tvm_bnn.lower.anchors.convolution import extended
 from tvm_bnn.lower.anchors.pooling import pooled_rows
+from tvm_bnn.lower.index import Scalar
 from tvm_bnn.lower.layout import WORD, Layout, stored_dtype, stored_shape
 from tvm_bnn.lower.memory_order import memory_order
 from tvm_bnn.lower.reader import Reader
@@ -134,8 +135,7 @@ class KernelBuilder:
             return
         bits = self.partition.definition[region.anchor].args[0]
         if family == "conv" and dtype_of(bits) == "bool":  # sums of words read words
-            row = self._bits(reader, bits, "row")
-            reader.word_stages[bits] = lambda pixel, position: row(*pixel, position)
+            self._add_row(reader, bits)
         readers = [self.partition.definition[var] for var in (region.anchor, *region.members)]
         read = {operand for call in readers for operand in operands(call)}
         batch, _, width, channels = stored_shape(source.shape, Layout.MAP)
@@ -201,6 +201,24 @@ class KernelBuilder:
             )
         if self._reads_planes(reader.region) if reader.region is not None else self._has_channels_apart(var):
             return self._bits_of_planes(reader, var, number)
+        *pixel, count = stored_shape(shape, Layout.BITS)
+        mask, per_word = self._masks(reader, var, number), WORD // mask_lanes(self.target)
+        return te.compute(
+            (*pixel, count), lambda *stored: _word_of_masks(mask, stored, per_word), name=f"bits_{number}"
+        )
+
+    def _add_row(self, reader: Reader, var: relax.Var) -> None:
+        """A row of bits that the kernel itself reads as words. It is kept as masks, as they are compared: those of
+        a word lie side by side, so that a processor reads them as one.
+        """
+        lanes = mask_lanes(self.target)
+        mask = self._masks(reader, var, "row")
+        row = te.compute(tuple(mask.shape), lambda *stored: mask(*stored).astype(f"uint{lanes}"), name="bits_row")
+        reader.word_stages[var] = lambda pixel, place: _word_of_masks(row, (*pixel, place), WORD // lanes)
+
+    def _masks(self, reader: Reader, var: relax.Var, number: int | str) -> te.Tensor:
+        """Predicates of neighbouring channels as integers, uint32."""
+        shape = shape_of(var)
         channels, lanes = shape[1], mask_lanes(self.target)
         per_word = WORD // lanes
         *pixel, count = stored_shape(shape, Layout.BITS)
@@ -217,16 +235,7 @@ class KernelBuilder:
             bit = cond(*stored[:-1], stored[-1] * lanes + lane.var)
             return te.sum(tirx.Cast("uint32", bit) << lane.var.astype("uint32"), axis=lane)
 
-        mask = te.compute((*pixel, count * per_word), gather, name=f"mask_{number}")
-
-        def put_together(*stored):
-            value = mask(*stored[:-1], stored[-1] * per_word)
-            for part in range(1, per_word):
-                shift = tirx.const(part * lanes, "uint32")
-                value = value | (mask(*stored[:-1], stored[-1] * per_word + part) << shift)
-            return value
-
-        return te.compute((*pixel, count), put_together, name=f"bits_{number}")
+        return te.compute((*pixel, count * per_word), gather, name=f"mask_{number}")
 
     def _has_channels_apart(self, var: relax.Var) -> bool:
         """Whether neighbours along the rows of a value, and not its channels, are neighbours in memory."""
@@ -263,6 +272,16 @@ class KernelBuilder:
 
         word = reader.compute((batch, height, count, width), gather, f"word_{number}")
         return te.compute((*pixel, count), lambda n, y, x, position: word(n, y, position, x), name=f"bits_{number}")
+
+
+def _word_of_masks(masks: te.Tensor, stored: tuple, per_word: int) -> Scalar:
+    """Word of bits at a stored position, from the masks that make it."""
+    *pixel, position = stored
+    value = masks(*pixel, position * per_word).astype("uint32")
+    for part in range(1, per_word):
+        shift = tirx.const(part * (WORD // per_word), "uint32")
+        value = value | (masks(*pixel, position * per_word + part).astype("uint32") << shift)
+    return value
 
 
 def logical_index(stored: tuple, rank: int, layout: Layout) -> tuple:

@@ -14,6 +14,7 @@ from tvm import relax
 
 from tvm_bnn.lower.anchors import builder_of
 from tvm_bnn.lower.anchors.convolution import is_pointwise, multiplied
+from tvm_bnn.lower.anchors.reduction import summed_bits
 from tvm_bnn.lower.argmax_resize import argmax_of_resize
 from tvm_bnn.lower.in_place import write_in_place
 from tvm_bnn.lower.kernel import Kernel, KernelBuilder
@@ -23,6 +24,7 @@ from tvm_bnn.lower.memory_order import memory_order
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import has_words
 from tvm_bnn.relay_passes.partition import Kernels, Partition, Region, partition
+from tvm_bnn.relay_passes.readers import operands
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of
 
 
@@ -71,6 +73,8 @@ class _Lowering:
         self.value: dict[relax.Var, relax.Expr] = {}
         self.kernel_of: dict[str, str] = {}
         self.family_of: dict[str, str] = {}
+        calls = [value for value in self.partition.definition.values() if op_name(value) == "bnn.bmatmul"]
+        self._packed = {operand for call in calls for operand in operands(call)}
         self._shared: dict[object, relax.GlobalVar] = {}
         self._constants: dict[tuple, relax.Expr] = {}
 
@@ -96,6 +100,9 @@ class _Lowering:
             if builder_of(call) is None:
                 self._foreign(region.anchor, call)
                 return
+            counted = summed_bits(call, self.partition.definition)
+            if counted in self._packed:
+                self._make_words_readable(counted)
             for anchor in [*region.anchors, *(region.source.anchors if region.source else [])]:
                 call = self.partition.definition[anchor]
                 for operand in {"bnn.bconv2d": call.args[:1], "bnn.bmatmul": call.args}.get(op_name(call), []):

@@ -1,13 +1,15 @@
 """Reductions: means, sums, extrema, argmax and softmax, in the order that the reference evaluator defines."""
 
 import math
+from collections.abc import Mapping
 
 from tvm import relax, te, tirx
 
 from tvm_bnn import arithmetic
 from tvm_bnn.lower.anchors import Anchor
-from tvm_bnn.lower.layout import padded_channels
+from tvm_bnn.lower.layout import padded_channels, words
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.words import has_words, word
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of
 
 
@@ -49,10 +51,38 @@ def last_channels(
     return lambda n, c, *pixel: stage(n, *pixel, reader.inside(c, stored[-1]))
 
 
+def summed_bits(call: relax.Call, definition: Mapping[relax.Var, relax.Expr]) -> relax.Expr | None:
+    """The bool tensor [N, C, H, W] of whose channels a call sums ones, as [N, 1, H, W]; None where it does not.
+
+    definition : what variables are bound to.
+    """
+    cast = definition.get(call.args[0]) if isinstance(call.args[0], relax.Var) else None
+    if op_name(call) != "relax.sum" or not call.attrs.keepdims or op_name(cast) != "relax.astype":
+        return None
+    bits = cast.args[0]
+    is_sum = dtype_of(bits) == "bool" and len(shape_of(bits)) == 4 and _axes(call, 4) == [1]
+    return bits if is_sum and shape_of(bits)[1] < 1 << 24 else None
+
+
+def _count_of_bits(reader: Reader, call: relax.Call, bits: relax.Expr) -> Anchor:
+    """Ones among the channels of stored bits: exact, so in any order."""
+    batch, channels, height, width = shape_of(bits)
+    position = reader.reduce_axis(words(channels), "word")
+
+    def count(n, y, x):
+        return te.sum(tirx.popcount(word(reader, bits, (n, y, x), position.var)), axis=position)
+
+    acc = reader.compute((batch, height, width), count, "acc")
+    return Anchor(lambda i: acc(i[0], i[2], i[3]).astype(dtype_of(call)), "reduce")
+
+
 def reduce(reader: Reader, call: relax.Call, target) -> Anchor:
     """mean, sum, max or min over given axes."""
     data, keep = call.args[0], bool(call.attrs.keepdims)
     shape = shape_of(data)
+    bits = summed_bits(call, reader.partition.definition)
+    if bits is not None and has_words(reader, bits):
+        return _count_of_bits(reader, call, bits)
     axes = _axes(call, len(shape))
     kind = op_name(call)
     count = tirx.const(float(math.prod(shape[a] for a in axes)), "float32")
