@@ -57,7 +57,9 @@ def summed_bits(call: relax.Call, definition: Mapping[relax.Var, relax.Expr]) ->
     definition : what variables are bound to.
     """
     cast = definition.get(call.args[0]) if isinstance(call.args[0], relax.Var) else None
-    if op_name(call) != "relax.sum" or not call.attrs.keepdims or op_name(cast) != "relax.astype":
+    if op_name(call) != "relax.sum" or not call.attrs.keepdims:
+        return None
+    if cast is None or op_name(cast) != "relax.astype":
         return None
     bits = cast.args[0]
     is_sum = dtype_of(bits) == "bool" and len(shape_of(bits)) == 4 and _axes(call, 4) == [1]
