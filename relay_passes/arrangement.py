@@ -178,6 +178,8 @@ class Arrangement:
             group: list[int] = []
             while axes and prod(self.source[axis] for axis in group) < atom:
                 group.append(axes.pop(0))
+            if prod(self.source[axis] for axis in group) != atom:  # it ends inside an axis
+                return None
             groups.append(group)
         order = [axis for atom in self.order for axis in groups[atom]]
         return order if not axes and tuple(self.source[axis] for axis in order) == self.shape else None

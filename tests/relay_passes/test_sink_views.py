@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tvm
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tvm import relax
 from tvm.relax.op import add, exp, greater, multiply, permute_dims, reshape
@@ -79,8 +79,9 @@ def test_a_constant_is_taken_back(chain, data):
         assert extent == 1 or not np.array_equal(np.broadcast_to(first, taken.shape), taken)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(chains())
+@example(((2, 3), [("reshape", (3, 2)), ("permute", (1, 0))]))
 def test_a_chain_is_one_permutation_of_atoms(chain):
     shape, steps = chain
     array = np.arange(np.prod(shape)).reshape(shape)
