@@ -111,6 +111,25 @@ def test_a_chain_is_one_permutation_of_atoms(chain):
         assert (np.diff(expected, axis=axis)[(slice(None),) * axis + (slice(0, 1),)] == 1).all()
 
 
+@settings(max_examples=500, deadline=None)
+@given(chains())
+@example(((4, 5), [("reshape", (5, 4)), ("permute", (1, 0))]))
+def test_factors_of_an_axis_go_to_axes(chain):
+    """Neighbours along the last factor that goes to an axis alone are neighbours on it."""
+    forward = arranged(*chain)
+    for arrangement in (forward, forward.inverse()):
+        for axis, extent in enumerate(arrangement.source):
+            factors = arrangement.factors_of(axis)
+            if factors is None:
+                assert forward.place([0] * len(forward.shape)) is None
+                continue
+            assert np.prod([size for size, _ in factors], dtype=int) == extent
+            numbers = np.arange(extent).reshape([-1 if a == axis else 1 for a in range(len(arrangement.source))])
+            places = moved(np.broadcast_to(numbers, arrangement.source), arrangement)
+            varies = {a for a in range(places.ndim) if np.any(np.diff(places, axis=a))}
+            assert {to for _, to in factors} == varies
+
+
 def test_a_reshape_across_factors_has_no_form():
     turned = Arrangement.identity((3, 4)).permuted((1, 0))
     assert turned.reshaped((6, 2)) is None and turned.reshaped((2, 6)) is not None
