@@ -63,6 +63,27 @@ def test_any_factor_will_do(build, run, agree, operators, size):
     agree(before, after)
 
 
+ONES = relax.const(np.random.default_rng(1).random((4, 3, 1, 1)) < 0.5)
+
+
+@pytest.mark.parametrize("size", [HIGH, (12, 15), (16, 20), (7, 13)], ids=str)
+@pytest.mark.parametrize("kind", ["bits", "float"])
+def test_a_convolution_with_one_tap_moves_and_what_follows_it(build, run, agree, size, kind):
+    def written(x, up):
+        if kind == "float":
+            return clip(relax.op.nn.conv2d(up(x), constant(4, 3, 1, 1)), 0, 1)
+        return ops.affine(
+            ops.bconv2d(up(greater_equal(x, NUMBER)), ONES, ops.BConv2DAttrs()),
+            constant(1, 4, 1, 1),
+            constant(1, 4, 1, 1),
+        )
+
+    before = build(lambda x: written(x, lambda value: up(value, size)), LOW)
+    after = run(before, HoistUpsample())
+    tvm.ir.assert_structural_equal(after, build(lambda x: up(written(x, lambda value: value), size), LOW))
+    agree(before, after)
+
+
 DECLINED = {
     "a full-resolution constant": lambda x, y: add(up(x), constant(1, 1, *HIGH)),
     "a constant along the width": lambda x, y: add(up(x), constant(HIGH[1])),
@@ -73,6 +94,10 @@ DECLINED = {
     "bilinear": lambda x, y: exp(up(x, method="linear", mode="half_pixel")),
     "a result that broadcasts": lambda x, y: add(up(relax.op.mean(x, [1], keepdims=True)), SCALE),
     "no elementwise operator": lambda x, y: concat([up(x), y], 1),
+    "three taps": lambda x, y: relax.op.nn.conv2d(up(x), constant(4, 3, 1, 3)),
+    "one tap with a stride": lambda x, y: relax.op.nn.conv2d(up(x), constant(4, 3, 1, 1), strides=2),
+    "one tap with padding": lambda x, y: relax.op.nn.conv2d(up(x), constant(4, 3, 1, 1), padding=1),
+    "one tap behind fewer pixels": lambda x, y: relax.op.nn.conv2d(up(x, (2, 2)), constant(4, 3, 1, 1)),
     "a reduction": lambda x, y: relax.op.mean(up(x), [2, 3]),
 }
 
