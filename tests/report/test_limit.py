@@ -131,6 +131,33 @@ def test_multiply_accumulates_by_kind_with_padded_taps():
     assert work.tensors["constants"] == weights + thresholds_and_scales
 
 
+def test_products_of_activations_count_and_store_what_all_rows_read():
+    tokens = SIZE * SIZE
+
+    def body(emit, x):
+        queries = bits(emit, x)
+        keys = emit(relax.op.reshape(queries, (1, CHANNELS, 1, tokens)))
+        scores = emit(ops.bmatmul(queries, keys))
+        values = emit(relax.op.reshape(x, (1, CHANNELS, 1, tokens)))
+        return emit(ops.weighted_mean(scores, values, constant(CHANNELS + 1)))
+
+    work = work_of(module(body))
+    assert work.binary_macs == work.float_macs == tokens**2 * CHANNELS
+    assert max(size for name, size in work.tensors.items() if name != "x") == MAP, "scores need not exist"
+
+
+@pytest.mark.parametrize("kind", ["int8_macs", "bfloat16_macs"])
+def test_rounded_layers_count_apart(kind):
+    def body(emit, x):
+        if kind == "int8_macs":
+            data, weight = emit(ops.quantize(x, 2.0)), constant(CHANNELS, CHANNELS, 3, 3, dtype="int8")
+            return emit(relax.op.nn.conv2d(data, weight, padding=(1, 1), out_dtype="int32"))
+        return conv(emit, emit(ops.bfloat16(x)))
+
+    work = work_of(module(body))
+    assert getattr(work, kind) == SIZE * SIZE * CHANNELS * CHANNELS * 9 and work.float_macs == 0
+
+
 def test_transposed_convolution_counts_each_input_element_with_each_of_its_taps():
     def body(emit, x):
         return emit(relax.op.nn.conv2d_transpose(x, constant(CHANNELS, 16, 4, 4), strides=(2, 2), padding=(1, 1)))
@@ -152,3 +179,10 @@ def test_the_limit_is_a_sum():
     limits = Limits(1, 1e3, 1e2, None, {MB: 1e6, 2 * MB: 5e5})
     work = Work(binary_macs=2000, float_macs=300, tensors={"a": MB, "b": 2 * MB})
     assert work.seconds(limits) == pytest.approx(2 + 3 + MB / 1e6 + 2 * MB / 5e5)
+
+
+def test_rounded_layers_have_the_best_ceiling_of_the_machine():
+    work = Work(int8_macs=3200, bfloat16_macs=800)
+    for int8, tiles, seconds in [(None, None, 32 + 8), (4e2, None, 8 + 8), (4e2, 1.6e3, 2 + 1)]:
+        limits = Limits(1, 1e3, 1e2, int8, {MB: 1e6}, tiles)
+        assert work.seconds(limits) == pytest.approx(seconds)

@@ -1,6 +1,7 @@
 """The least time that a network can take on a machine whose limits are measured.
 
     limit = binary multiply-accumulates / popcount ceiling + float multiply-accumulates / FMA ceiling
+            + those of int8 or bfloat16 operands / the best ceiling that the machine has for them
             + sum over the tensors that must exist of  bytes / copy bandwidth at that size
 
 Both kinds of arithmetic share the processor's vector units, and today's kernels overlap memory and arithmetic only
@@ -11,7 +12,8 @@ cost: the limit is meant to be too low rather than too high.
 matrix products) run one after the other; anything else can be computed on the way into or out of them. Then a value
 has to be stored where
 
-1. a contraction reads it, or
+1. a contraction reads it (of a product of two activations the second operand: rows of the first can be made as they
+   are read), or
 2. an operator reads it together with the outcome of a contraction, or of a reduction over the whole map, that starts
    from it: the residual around a convolution, the map that attention weighs by its own mean.
 
@@ -34,9 +36,11 @@ from tvm_bnn.relay_passes.rewriter import bindings_of, dtype_of, op_name, shape_
 from tvm_bnn.report.machine import Limits
 
 CONTRACTIONS = frozenset(
-    "bnn.bconv2d relax.nn.conv1d relax.nn.conv2d relax.nn.conv3d relax.nn.conv2d_transpose relax.matmul "
-    "relax.nn.attention".split()
+    "bnn.bconv2d bnn.bmatmul bnn.weighted_mean relax.nn.conv1d relax.nn.conv2d relax.nn.conv3d "
+    "relax.nn.conv2d_transpose relax.matmul relax.nn.attention".split()
 )
+#: Products of two activations, of which rows of the first can be made as they are read.
+PRODUCTS = frozenset({"bnn.bmatmul", "bnn.weighted_mean"})
 #: Reductions; those over more than the channels end only when the whole map is known.
 REDUCTIONS = frozenset("relax.mean relax.sum relax.max relax.min relax.nn.softmax relax.nn.adaptive_avg_pool2d".split())
 CHANNELS = 1
@@ -46,17 +50,25 @@ CHANNELS = 1
 class Work:
     """What a network has to do at least.
 
-    binary_macs, float_macs : of one inference.
+    binary_macs, float_macs : of one inference. int8_macs, bfloat16_macs : of float layers on bytes, or on bfloat16.
     tensors : name -> bytes of every tensor that must exist; constants together have the name "constants".
     """
 
     binary_macs: int = 0
     float_macs: int = 0
     tensors: dict[str, float] = field(default_factory=dict)
+    int8_macs: int = 0
+    bfloat16_macs: int = 0
 
     def seconds(self, limits: Limits) -> float:
         """The limit on a machine."""
-        return self.binary_macs / limits.binary + self.float_macs / limits.fp32 + self.moving(limits)
+        computing = [
+            (self.binary_macs, limits.binary),
+            (self.float_macs, limits.fp32),
+            (self.int8_macs, max(limits.fp32, limits.int8 or 0, limits.tiles or 0)),
+            (self.bfloat16_macs, max(limits.fp32, (limits.tiles or 0) / 2)),  # half as many fit a tile
+        ]
+        return sum(macs / rate for macs, rate in computing) + self.moving(limits)
 
     def moving(self, limits: Limits) -> float:
         """The part of it that moves tensors, in seconds."""
@@ -92,7 +104,7 @@ class _Walk:
         read = list(dict.fromkeys(operands(value)))
         self._count(value)
         for operand in read:
-            if op_name(value) in CONTRACTIONS:
+            if op_name(value) in CONTRACTIONS and (op_name(value) not in PRODUCTS or operand in value.args[1:]):
                 self._store(self._origins(operand))
             for other in read:
                 if other is not operand:
@@ -149,8 +161,12 @@ class _Walk:
         if constants:
             size = sum(map(_size, constants))
             self.work.tensors["constants"] = self.work.tensors.get("constants", 0.0) + size
-        if op_name(value) == "bnn.bconv2d":
+        if op_name(value) in ("bnn.bconv2d", "bnn.bmatmul"):
             self.work.binary_macs += _macs(value)
+        elif op_name(value) in CONTRACTIONS and dtype_of(value.args[0]) == "int8":
+            self.work.int8_macs += _macs(value)
+        elif op_name(value) in CONTRACTIONS and op_name(self.definition.get(value.args[0])) == "bnn.bfloat16":
+            self.work.bfloat16_macs += _macs(value)
         elif op_name(value) in CONTRACTIONS:
             self.work.float_macs += _macs(value)
 
@@ -167,6 +183,10 @@ def _macs(call: relax.Call) -> int:
     """Multiply-accumulates of a contraction, padded taps included."""
     out, first, second = (math.prod(shape_of(each)) for each in (call, *call.args[:2]))
     name = op_name(call)
+    if name == "bnn.bmatmul":
+        return out * shape_of(call.args[0])[1]
+    if name == "bnn.weighted_mean":  # [B, keys, H, W] and [B, C, 1, keys]
+        return out * shape_of(call.args[0])[1]
     if name == "relax.matmul":
         return out * shape_of(call.args[0])[-1]
     if name == "relax.nn.conv2d_transpose":
