@@ -10,6 +10,7 @@ import tvm
 from torch import nn
 from tvm import relax
 
+import tvm_bnn
 from tests.properties.exact import TARGETS, target
 from tvm_bnn.frontend import import_program
 from tvm_bnn.lower import lower
@@ -180,6 +181,13 @@ def test_ones_among_values_are_counted_in_their_words():
 
 def call_of_kernel(binding):
     return op_name(binding.value) == "relax.call_tir"
+
+
+def test_both_products_of_softmax_attention_are_explained():
+    program = torch.export.export(Softmax(), tuple(torch.zeros(shape) for shape in heads(16, 32, 32)))
+    scores, means = tvm_bnn.compile(program).explain()
+    assert (scores["decision"], scores["epilogue"], means["decision"]) == ("binary", "softmax: 33 weights", "float")
+    assert scores["rule"] == means["rule"] and means["rule"].startswith("weighted-mean")
 
 
 def refused(attend, shapes=None, others=()):

@@ -62,13 +62,17 @@ class _LayerKernels:
     """The kernel of each layer. A converted layer's own value may be folded away; its bconv2d bears its path.
 
     A layer of several planes has several bconv2d, and a shared module that is called n times has n times as many.
+    Softmax probabilities times values have become a weighted mean, which bears their path as well.
     """
 
     def __init__(self, decisions: Decisions, optimized: tvm.IRModule, kernel_of: Mapping[str, str]) -> None:
         self.kernel_of = kernel_of
         self.calls = Counter(layer.path for layer in decisions.layers if layer.decision == "binary")
         self.binary: dict[str, list[str]] = {}
+        self.means: dict[str, list[str]] = {}
         for binding in bindings_of(optimized["main"]):
+            if op_name(binding.value) == "bnn.weighted_mean":
+                self.means.setdefault(path_of(binding.value), []).append(binding.var.name)
             if isinstance(binding.value, relax.Call) and op_name(binding.value) in _BINARY_OPS:
                 self.binary.setdefault(path_of(binding.value), []).append(binding.var.name)
 
@@ -76,7 +80,9 @@ class _LayerKernels:
         """Name of the layer's kernel; to be asked once a layer, in order, since a shared module has several."""
         waiting = self.binary.get(layer.path, []) if layer.decision == "binary" else []
         if not waiting:
-            return self.kernel_of.get(layer.value, "")
+            means = self.means.get(layer.path, []) if layer.op == "matmul" and layer.decision == "float" else []
+            value = layer.value if layer.value in self.kernel_of or not means else means.pop(0)
+            return self.kernel_of.get(value, "")
         taken = max(len(waiting) // self.calls[layer.path], 1)
         self.calls[layer.path] = max(self.calls[layer.path] - 1, 1)
         value = waiting[0]
