@@ -17,7 +17,7 @@ class Layer:
     decision : "binary" or "float"; reason says why it stayed float, advice what the model's author can change.
     macs : multiply-accumulates of one inference, padded taps included.
     planes : pairs of an activation's and the weights' bit planes that are convolved; 1 where both have two levels.
-    epilogue : how its bits are made: "integer threshold" ..., or "float", with the reason.
+    epilogue : how its bits are made: "integer threshold" ..., or "float", with the reason; "softmax: 65 weights".
     precision : of a float layer: "fp32", "bf16" or "int8"; stays_fp32 : why it is not the one that was asked for.
     """
 
