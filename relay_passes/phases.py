@@ -59,3 +59,33 @@ def phase_geometry(rows: Phase, columns: Phase, groups: int) -> ops.BConv2DAttrs
         dilation=(rows.dilation, columns.dilation),
         groups=groups,
     )
+
+
+@dataclass(frozen=True)
+class SharedTaps:
+    """Rows (or columns) of a kernel that step to the next row of an upsampled map at the same rows of output.
+
+    taps : positions in the kernel. Sum j of them reads row ``first + j`` of the map before its upsampling (negative:
+    padding) with the first of these, and rows ``dilation`` apart with the others. Row y of the output reads sum
+    ``(y + shift) // scale``.
+    """
+
+    taps: tuple[int, ...]
+    first: int
+    dilation: int
+    shift: int
+
+
+def shared_taps(kernel: int, scale: int, padding: int, dilation: int) -> list[SharedTaps]:
+    """One axis of a stride-1 convolution behind nearest upsampling, as sums that rows of output share.
+
+    ``out[y] = sum over k of in[(y - p + k*d) // s] * w[k]``. Write ``k*d - p = s*r + m`` with 0 <= m < s: tap k reads
+    ``in[r + (y + m) // s]``. So taps of the same m may be added up at each row of the input, before the upsampling:
+    with 3 taps, s = 2 and p = 1 those are {0, 2} and {1}. No product is computed twice, whatever the scale.
+    """
+    found: dict[int, list[tuple[int, int]]] = {}
+    for tap in range(kernel):
+        row, shift = divmod(tap * dilation - padding, scale)
+        found.setdefault(shift, []).append((tap, row))
+    step = dilation // gcd(scale, dilation)
+    return [SharedTaps(tuple(tap for tap, _ in taps), taps[0][1], step, m) for m, taps in found.items()]

@@ -19,6 +19,7 @@ from tvm_bnn.schedules import (
     product_pair,
     reduce,
     resize,
+    upsampled_conv,
     weighted_mean,
 )
 from tvm_bnn.schedules.tiles import load_configurations
@@ -38,6 +39,8 @@ RULES: dict[str, Callable[..., str]] = {
     "matrix_conv": matrix_conv.apply,
     "matrix_conv_pair": matrix_conv.apply_pair,
     "product_pair": product_pair.apply,
+    "upsampled_conv": upsampled_conv.apply,
+    "matrix_upsampled_conv": upsampled_conv.apply_matrix,
     "weighted_mean": weighted_mean.apply,
     "elementwise": elementwise.apply,
     "reduce": reduce.apply,

@@ -44,5 +44,14 @@ def test_size_of_the_grid():
     everywhere = {isa_of(name) for name in ROTATION}
     missing = set(itertools.product(everywhere, RULES)) - set(kernels)
     # two that depend on how a target counts and stores; and families that have a file of their own
-    elsewhere = {"fixed", "plane_sum", "conv_pool", "matrix_conv", "matrix_conv_pair", "weighted_mean"}
+    elsewhere = {
+        "fixed",
+        "plane_sum",
+        "conv_pool",
+        "matrix_conv",
+        "matrix_conv_pair",
+        "upsampled_conv",
+        "matrix_upsampled_conv",
+        "weighted_mean",
+    }
     assert {family for _, family in missing} <= elsewhere, missing

@@ -207,7 +207,7 @@ def tile_sums(
     rows = Rows.of(operands, weight, window[1], width, geometry) if runs else Rows.apart(operands, weight, window[1])
     channels, per_word = weight.shape[3], operands.per_word
     tiles = tile_weights(rows.taps(weight), operands)
-    _, taps_y, taps_x, blocks, quads, _, _ = tiles.shape
+    quads = tiles.shape[4]
 
     def padded(n, y, x, c):
         return element(n, y, x, c if rows.pixel == channels or rows.kind == "pixels" else reader.inside(c, channels))
@@ -237,26 +237,45 @@ def tile_sums(
     }
     size, make = stages[rows.kind]
     source = reader.compute((batch, window[0], *size), make, "bytes", {"rows": rows.kind, "pixel": held})
-    values = reader.array(tiles, "weight")
-    ky, kx, kb, kq, kr = (
-        reader.reduce_axis(extent, name)
-        for extent, name in ((taps_y, "ky"), (taps_x, "kx"), (blocks, "kb"), (quads, "kq"), (per_word, "kr"))
-    )
 
-    def taken(n, y, x):
-        row, column = y * sy + ky.var * dy, x * sx + kx.var * dx
+    def taken(n, y, x, ky, kx, kb, kq, kr):
+        row, column = y * sy + ky * dy, x * sx + kx * dx
         if rows.kind == "words":
-            place = (column + rows.lead) * held + kb.var * quads + kq.var
-            return operands.of_word(source(n, row, place // vector, place % vector), kr.var)
-        position = kb.var * operands.channels + kq.var * per_word + kr.var
+            place = (column + rows.lead) * held + kb * quads + kq
+            return operands.of_word(source(n, row, place // vector, place % vector), kr)
+        position = kb * operands.channels + kq * per_word + kr
         place = (column, position) if rows.kind == "pixels" else (column * held + position,)
         return source(n, row, *place)
-
-    def accumulate(n, y, x, o):
-        tap = values(o // TILE_FILTERS, ky.var, kx.var, kb.var, kq.var, o % TILE_FILTERS, kr.var)
-        return te.sum(operands.product(taken(n, y, x), tap), axis=[ky, kx, kb, kq, kr])
 
     step = sx if rows.kind == "pixels" else sx * held
     rule = f"conv2d-{operands.name}" if runs else "bconv2d"
     noted: dict[str, int | str] = {"step": step, "rows": rows.kind, "rule": rule}
-    return reader.compute((batch, height, width, padded_channels(filters)), accumulate, "acc", noted)
+    stored, weights = (batch, height, width, padded_channels(filters)), reader.array(tiles, "weight")
+    return sum_of_products(reader, stored, tiles.shape[1:4], taken, weights, "acc", noted, operands)
+
+
+def sum_of_products(
+    reader: Reader,
+    shape: tuple[int, int, int, int],
+    taps: tuple[int, ...],
+    taken: Callable,
+    weights: Callable,
+    name: str,
+    noted: dict[str, int | str],
+    operands: Operands = BYTES,
+):
+    """A stage of a shape [N, H, W, O padded]: sums of products.
+
+    taps : rows, columns, loads of a tap. taken : (n, y, x, ky, kx, kb, kq, kr) -> element of the input;
+    weights : (o / 16, ky, kx, kb, kq, o % 16, kr) -> weight, as `tile_weights` has them.
+    noted : what schedules need to know, as annotations.
+    """
+    extents = {**dict(zip(("ky", "kx", "kb"), taps, strict=True)), "kq": TILE_WORDS, "kr": operands.per_word}
+    axes = [reader.reduce_axis(extent, axis) for axis, extent in extents.items()]
+    ky, kx, kb, kq, kr = (axis.var for axis in axes)
+
+    def accumulate(n, y, x, o):
+        tap = weights(o // TILE_FILTERS, ky, kx, kb, kq, o % TILE_FILTERS, kr)
+        return te.sum(operands.product(taken(n, y, x, ky, kx, kb, kq, kr), tap), axis=axes)
+
+    return reader.compute(shape, accumulate, name, noted)

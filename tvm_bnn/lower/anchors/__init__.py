@@ -32,14 +32,14 @@ class Anchor:
 
 def builder_of(call) -> Callable | None:
     """The builder of an anchor operator; None where there is none (the operator then runs as TVM lowers it)."""
-    from tvm_bnn.lower.anchors import convolution, pooling, product, reduction, resize
+    from tvm_bnn.lower.anchors import convolution, pooling, product, reduction, resize, upsampled_conv
 
     if op_name(call) == "relax.image.resize2d" and not is_nearest(call):
         return resize.resize2d
     if op_name(call) in ("relax.nn.conv2d", "relax.nn.conv2d_transpose") and not is_constant(call.args[1]):
         return None  # weights are blocked at compile time
     table = {
-        "bnn.bconv2d": convolution.bconv2d,
+        "bnn.bconv2d": upsampled_conv.bconv2d,
         "bnn.bmatmul": product.bmatmul,
         "bnn.weighted_mean": product.weighted_mean,
         "relax.nn.conv2d": convolution.conv2d,

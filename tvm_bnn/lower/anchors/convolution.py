@@ -131,7 +131,7 @@ def bit_sums(
     return window_sums(reader, shape, taps, read, weights, lambda a, b: tirx.popcount(a ^ b), groups, rows, columns)
 
 
-def _constant_weights(reader: Reader, weight: np.ndarray, lanes: int) -> Callable:
+def constant_weights(reader: Reader, weight: np.ndarray, lanes: int) -> Callable:
     """Weights [O, KH, KW, C] blocked by lanes, as a function of (n, o, ky, kx, c)."""
     blocked = block_filters(weight, lanes)
     values = reader.array(blocked, "weight")
@@ -195,7 +195,7 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     out = shape_of(call)[2:]
     group_words, groups = words(per_group), geometry.groups
     rows, columns = _window(geometry, tuple(kernel), out)
-    padding_word = _padding_words(geometry.pad_value, per_group)
+    padding_word = padding_words(geometry.pad_value, per_group)
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
     top, left, _, _ = geometry.padding
     if multiplies(target, filters, out[1], groups):
@@ -204,7 +204,7 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
             (batch, filters, *out),
             (rows, columns),
             np.where(weight, 1, -1).astype(np.int8).transpose(0, 2, 3, 1),
-            lambda n, y, x, c: _sign_of(reader, data, (n, y - top, x - left), c),
+            lambda n, y, x, c: sign_of(reader, data, (n, y - top, x - left), c),
             lambda y, x, *size: _in_plane(geometry, y, x, height, width, *size),
             width,
             geometry.pad_value,
@@ -243,13 +243,13 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
             (batch, filters, *out),
             (kernel[0], kernel[1], group_words),
             lambda n, y, x, ky, kx, group, c: source(n, y * sy + ky * dy, x * sx + kx * dx, group * group_words + c),
-            _constant_weights(reader, pack_words(weight.transpose(0, 2, 3, 1)), target.lanes32),
+            constant_weights(reader, pack_words(weight.transpose(0, 2, 3, 1)), target.lanes32),
             target,
             groups,
             counted_rows,
             counted_columns,
         )
-    base = _base(weight, geometry, (height, width), out, (counted_rows is None, counted_columns is None))
+    base = base_of_sums(weight, geometry, (height, width), out, (counted_rows is None, counted_columns is None))
     tally = different_bits_tally(acc, base, int(np.prod(weight.shape[1:])))
     return Anchor(lambda index: tally.sum(reader.table, index), _family(groups), tally=tally)
 
@@ -285,13 +285,13 @@ def _sums_by_tables(
         shape,
         taps,
         lambda n, y, x, ky, kx, _group, k: tables(n, y * sy + ky * dy, x * sx + kx * dx + k // held, k % held),
-        _constant_weights(reader, nibbles.reshape(filters, *taps), byte_lanes(target, filters)),
+        constant_weights(reader, nibbles.reshape(filters, *taps), byte_lanes(target, filters)),
         byte_lanes(target, filters),
         counted,
     )
 
 
-def _sign_of(reader: Reader, data: relax.Expr, pixel: tuple, channel):
+def sign_of(reader: Reader, data: relax.Expr, pixel: tuple, channel):
     """+1 or -1 as int8: a bit of a word, or a predicate that the kernel itself computes."""
     if reader.is_member(data):
         n, y, x = pixel
@@ -319,7 +319,7 @@ def is_pointwise(call: relax.Call) -> bool:
     return shape_of(call.args[1])[2:] == (1, 1) and geometry.strides == (1, 1) and not any(geometry.padding)
 
 
-def _padding_words(pad_value: int, per_group: int):
+def padding_words(pad_value: int, per_group: int):
     """The word that stands for a padded pixel: bits 1 for +1 (only in valid channels), bits 0 for -1 and for 0."""
     full, rest = divmod(per_group, WORD)
 
@@ -332,7 +332,7 @@ def _padding_words(pad_value: int, per_group: int):
     return padding_word
 
 
-def _base(
+def base_of_sums(
     weight: np.ndarray,
     geometry: ops.BConv2DAttrs,
     size: tuple[int, int],
@@ -432,7 +432,7 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         (batch, filters, *out),
         (kernel[0], kernel[1], per_group),
         lambda n, y, x, ky, kx, group, c: source(n, y * sy + ky * dy, x * sx + kx * dx, group * per_group + c),
-        _constant_weights(reader, weight.astype(sums), target.lanes32),
+        constant_weights(reader, weight.astype(sums), target.lanes32),
         operator.mul,
         geometry.groups,
     )
@@ -503,7 +503,7 @@ def conv2d_transpose(reader: Reader, call: relax.Call, target) -> Anchor:
         (batch, groups * per_group_out, *out),
         (kh, kw, per_group),
         lambda n, y, x, ky, kx, group, c: stage(n, y + reach_y - ky * dy, x + reach_x - kx * dx, group * per_group + c),
-        _constant_weights(
+        constant_weights(
             reader, forward_weight(weight, groups).transpose(0, 2, 3, 1).astype(np.float32), target.lanes32
         ),
         operator.mul,

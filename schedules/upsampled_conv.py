@@ -1,0 +1,171 @@
+"""Binary convolutions behind nearest upsampling, whose sums s * s pixels share (lower/anchors/upsampled_conv.py).
+
+    parallel (image, block of rows of the map):
+        copy the rows of bits that the block reads, with their border            pad (or bytes)
+        for each 32 filters:
+            for each part, row of the map, tile of its pixels:
+                accumulators += popcounts (or products) of all taps of the part  in registers
+                store them                                                       in a cache
+            for each row of the map, few of its pixels:
+                add parts up along the row                                       column, in registers
+                for each of the s * s pixels: add up columns; epilogue, masks and words of bits
+
+Rows at the seam of blocks are made twice. Pixels that are equal before the epilogue are found by LLVM.
+"""
+
+from dataclasses import dataclass
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from tvm_bnn.lower.layout import WORD
+from tvm_bnn.lower.matrix import TILE_FILTERS
+from tvm_bnn.schedules.conv import ConvTile, copy_rows, fill_tile, in_registers
+from tvm_bnn.schedules.matrix_conv import expand_rows
+from tvm_bnn.schedules.stages import Stages, extent, inner_loops
+from tvm_bnn.schedules.tiles import TileShape, configure
+
+#: Bytes of parts that stay in the second-level cache, and what a row at a seam costs where any row costs 1.
+_CACHE, _SEAM = 768 << 10, 2 / 3
+#: Vectors of the output that are written out one by one, so that what they share stays in registers.
+_UNROLLED = 64
+
+
+@dataclass(frozen=True)
+class UpsampledTile:
+    """Decisions of the template: rows of a block, and pixels of a tile of the epilogue, both of the map."""
+
+    rows: int
+    pixels: int
+
+
+def choose_tile(
+    size: tuple[int, int, int], scales: tuple[int, int], row_bytes: int, vectors: int, threads: int
+) -> UpsampledTile:
+    """The default decisions: the least work of the thread that has most to do, and one or two pixels.
+
+    size : (N, H, W) of the map whose pixels are upsampled by the scales. row_bytes : of all parts' rows.
+    vectors : of 32 filters.
+    """
+    batch, height, width = size
+    fitting = [r for r in range(1, min(height, 16) + 1) if height % r == 0 and (r + 1) * row_bytes <= _CACHE] or [1]
+    rows = min(fitting, key=lambda r: -(-batch * (height // r) // threads) * (r + _SEAM))
+    return UpsampledTile(rows, 2 if width % 2 == 0 and 2 * scales[0] * scales[1] * vectors <= 16 else 1)
+
+
+def apply(sch: Schedule, target, tile: UpsampledTile | None = None) -> str:
+    """Schedule a kernel of the "upsampled_conv" family in place; returns the name of the rule."""
+    block, filters = _blocks(sch, target, tile)
+    stages, lanes = Stages.of(sch), min(target.lanes32, WORD)
+    for name in stages.starting("part_"):
+        part = sch.get_sblock(name)
+        vectors = min(2, extent(sch, sch.get_loops(part)[3]) // lanes // 2)
+        _count(sch, part, filters, vectors, lanes)
+    copy_rows(sch, sch.get_sblock("pad"), block, target)
+    return f"bconv2d-upsampled-{target.isa}"
+
+
+def apply_matrix(sch: Schedule, target, tile: UpsampledTile | None = None) -> str:
+    """Schedule a kernel of the "matrix_upsampled_conv" family in place; returns the name of the rule."""
+    block, filters = _blocks(sch, target, tile)
+    stages = Stages.of(sch)
+    parts = [sch.get_sblock(name) for name in stages.starting("part_")]
+    noted = sch.get(parts[0]).annotations
+    shape = TileShape(int(noted["pixels"]), int(noted["tiles"]), WORD // TILE_FILTERS)
+    configure(sch, block, shape)
+    for part in parts:
+        _multiply(sch, part, filters, shape)
+    expand_rows(sch, sch.get_sblock("bytes"), block)
+    return f"bconv2d-upsampled-{target.matrix}-{shape.rows * shape.pixels}x{shape.stride}"
+
+
+def _default_tile(sch: Schedule, vectors: int, threads: int) -> UpsampledTile:
+    acc, parts = sch.get_sblock("acc"), [sch.get_sblock(name) for name in Stages.of(sch).starting("part_")]
+    sy, sx = _scales(sch, acc)
+    batch, height, width = (int(e) for e in sch.get(acc).writes[0].source.shape[:3])
+    row_bytes = sum(int(sch.get(part).writes[0].source.shape[2]) * WORD * 4 for part in parts)
+    return choose_tile((batch, height // sy, width // sx), (sy, sx), row_bytes, vectors, threads)
+
+
+def _scales(sch: Schedule, acc: SBlockRV) -> tuple[int, int]:
+    """How many rows and columns of the output a pixel of the map has."""
+    noted = sch.get(acc).annotations
+    return int(noted["rows"]), int(noted["columns"])
+
+
+def _blocks(sch: Schedule, target, tile: UpsampledTile | None) -> tuple[LoopRV, LoopRV]:
+    """Share blocks of rows among the threads, place the epilogue; returns the loops over blocks and over filters."""
+    stages, acc = Stages.of(sch), sch.get_sblock("acc")
+    (sy, sx), lanes = _scales(sch, acc), min(target.lanes32, WORD)
+    vectors = WORD // lanes
+    if tile is None:
+        tile = _default_tile(sch, vectors, target.threads)
+    n, y, x, o = sch.get_loops(acc)
+    yb, yi, ys = sch.split(y, [None, tile.rows, sy])
+    xo, xi = sch.split(x, [None, tile.pixels * sx])
+    oo, om, ov = sch.split(o, [None, vectors, lanes])
+    sch.reorder(n, yb, oo, yi, xo, ys, xi, om, ov)
+    block = sch.fuse(n, yb)
+    sch.parallel(block)
+    # masks are stored pixel by pixel: there are few registers for them
+    fill_tile(sch, stages, xi, [om, ov], ConvTile(1, vectors))
+    together = sy * tile.pixels * sx * vectors <= _UNROLLED
+    in_registers(sch, [*([ys] if together else []), xi, om, ov])
+    sch.set_scope(acc, 0, "local")
+    for name in stages.starting("column_"):
+        column = sch.get_sblock(name)
+        sch.compute_at(column, xo if together else ys, preserve_unit_loops=True)
+        *outer, channels = inner_loops(sch, column, xo if together else ys)
+        in_registers(sch, [*outer, *sch.split(channels, [None, lanes])])
+        sch.set_scope(column, 0, "local")
+    return block, oo
+
+
+def _count(sch: Schedule, part: SBlockRV, filters: LoopRV, vectors: int, lanes: int) -> None:
+    """Place the counts of a part: of one tile of pixels after the other, in registers."""
+    pixels = int(sch.get(part).annotations["pixels"])
+    copy = sch.cache_write(part, 0, "local")
+    tiles = []
+    for each in (copy, part):
+        _, _, x, o, *taps = sch.get_loops(each)
+        xm, xi = sch.split(x, [None, pixels])
+        # TVM does not find a single tile, nor tiles in rows that are no whole number of them
+        oo, om, ov = sch.split(o, [None, vectors, lanes])
+        sch.reorder(xm, oo, *taps, xi, om, ov)
+        in_registers(sch, [xi, om, ov])
+        tiles.append(sch.blockize(xi))
+    stored, sums = tiles
+    sch.compute_at(stored, filters, preserve_unit_loops=True)
+    sch.compute_at(sums, inner_loops(sch, stored, filters)[-1], preserve_unit_loops=True)
+    ky, kx, kc = sch.get_loops(sums)[-3:]
+    sch.fuse(kx, kc)
+    zero = sch.decompose_reduction(sums, ky)
+    for each in sch.get_child_blocks(zero):
+        in_registers(sch, sch.get_loops(each)[-3:])
+
+
+def _multiply(sch: Schedule, part: SBlockRV, filters: LoopRV, shape: TileShape) -> None:
+    """Place the products of a part: of one tile of pixels and filters after the other, in tile registers."""
+    copy = sch.cache_write(part, 0, "local")
+    sch.set_scope(copy, 0, "local")
+    tiles = []
+    for each in (copy, part):
+        _, _, x, o, *taps = sch.get_loops(each)
+        xm, xv = sch.split(x, [None, shape.pixels])
+        om, ov = sch.split(o, [None, TILE_FILTERS])
+        sch.reorder(xm, om, *taps[:3], xv, ov, *taps[3:])
+        tiles.append(sch.blockize(xv))
+    stored, sums = tiles
+    sch.compute_at(stored, filters, preserve_unit_loops=True)
+    _, _, x, o = inner_loops(sch, stored, filters)
+    xb, xm = sch.split(x, [None, shape.rows])
+    sch.reorder(xb, xm, o)
+    sch.compute_at(sums, xb, preserve_unit_loops=True)
+    xm_, om_, ky, kx, kb, *_ = inner_loops(sch, sums, xb)[2:]
+    sch.reorder(ky, kx, kb, xm_, om_)
+    zero = sch.decompose_reduction(sums, ky)
+    for loop in (xm, o, xm_, om_, *sch.get_loops(zero)[-2:]):
+        sch.unroll(loop)
+    sch.tensorize(zero, shape.zero())
+    sch.tensorize(sums, shape.multiply(1, "pixels"))
+    sch.tensorize(stored, shape.store())
