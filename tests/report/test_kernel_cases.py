@@ -1,5 +1,8 @@
 """The rows of `kernels`: what they compute, what is captured of them, and the arithmetic that is counted."""
 
+from contextlib import nullcontext
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,7 @@ from tvm_bnn.report.kernel_cases import (
     WIDE,
     Layer,
     attention,
+    nearest,
     packing,
     resize,
     resize_to_bits,
@@ -34,6 +38,7 @@ SMALL = {
     "packing, channels first": (packing((7, 6, 64), False), "elementwise", (1, 7, 6, 2), "uint32"),
     "stem": (stem(Layer((16, 15, 3), 32, 7, 2)), "conv2d", (1, 8, 8, 32), "float32"),
     "resize to bits": (resize_to_bits((5, 6, 32), 2), "resize2d", (1, 10, 12, 1), "uint32"),
+    "nearest": (nearest((4, 6, 32), 2), "bconv2d", (1, 8, 12, 1), "uint32"),
     "transposed": (transposed((4, 6, 32), 2), "bconv2d", (1, 4, 6, 1), "uint32"),
     "attention": (attention(64, 32, 2), "main", (1, 2, 64, 32), "float32"),
     "softmax attention": (attention(64, 32, 2, softmax=True), "main", (1, 2, 64, 32), "float32"),
@@ -56,6 +61,20 @@ def test_the_kernel_is_the_only_one_measured_and_its_module_is_exact(name):
     assert (tuple(result.shape), str(result.dtype)) == (shape, dtype)
     for found, expected in zip(call.results, evaluate(built.module, built.data), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_sums_behind_nearest_upsampling_are_shared_unless_it_is_switched_off():
+    case, rules = SMALL["nearest"][0], []
+    built = case.build()
+    for switch in (nullcontext(), patch.object(*case.unfused)):
+        with switch:
+            call = KernelCall(built.module, built.value, built.data, host(1))
+        call.close()
+        rules.append(call.rule)
+        for found, expected in zip(call.results, evaluate(built.module, built.data), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    shared, apart = rules
+    assert "upsampled" in shared and "upsampled" not in apart
 
 
 def test_the_residual_of_a_layer_reaches_its_kernel_as_a_map():

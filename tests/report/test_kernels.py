@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tvm_bnn.report import kernels, tables
-from tvm_bnn.report.kernel_cases import Layer, packing, to_bits, to_float
-from tvm_bnn.report.kernels import measure, work_of
+from tvm_bnn.report.kernel_cases import Layer, nearest, packing, to_bits, to_float
+from tvm_bnn.report.kernels import UNFUSED, measure, work_of
 from tvm_bnn.report.machine import MB, Limits
 from tvm_bnn.report.peers import BinaryPeer, openvino_binary, pytorch_eager
 from tvm_bnn.report.rows import OURS
@@ -48,6 +48,12 @@ def test_peers_that_have_the_layer_take_part_and_the_others_say_why(rows):
     assert layer["spread"] == max(layer["spreads"].values()) and set(layer["spreads"]) == {OURS, *layer["peers"]}
     said = tables.notes([layer], {})
     assert "b-6x7x64-float, 1 thread: left out: never: no such layer here" in said
+
+
+def test_a_row_about_sharing_is_compared_with_ours_without_it():
+    (row,) = measure([nearest((4, 6, 32), 2)], {1: LIMITS}, [], 3, binary_peers=[])
+    assert set(row["peers"]) == set(row["ratios"]) == {UNFUSED}
+    assert tables.rows([row], [UNFUSED]).columns[-2].header == UNFUSED
 
 
 def test_rows_name_the_kernel_and_its_share_of_the_limit(rows):

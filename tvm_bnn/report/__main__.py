@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         peers = [peer for peer in peers if peer.asks_cpuid]
     names = [peer.name for peer in PEERS]
     if suite is kernels:
-        names += [peer.name for peer in BINARY_PEERS]
+        names += [kernels.UNFUSED, *(peer.name for peer in BINARY_PEERS)]
         missing |= {peer.name: reason for peer in BINARY_PEERS if (reason := peer.missing()) is not None}
     # where no terminal sets a width, no column is cut
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)

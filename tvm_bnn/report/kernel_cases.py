@@ -19,11 +19,14 @@ from tvm import relax
 
 from tvm_bnn import ops
 from tvm_bnn.frontend import import_program
+from tvm_bnn.lower.anchors import upsampled_conv
 from tvm_bnn.relay_passes.convert_binary import Decisions
 from tvm_bnn.relay_passes.pipeline import optimize
 from tvm_bnn.relay_passes.rewriter import bindings_of, op_name
 
 Map = tuple[int, int, int]
+#: Without it, a convolution behind nearest upsampling computes every pixel by itself.
+UPSAMPLED_READ_AS_VIEW = (upsampled_conv, "MOST_PARTS", 0)
 F32 = 4
 
 
@@ -89,6 +92,7 @@ class Kernel:
     maps : bytes of each float map that is read or written.
     valid_taps : share of taps inside the map, of a convolution.
     layer, residual : of a binary convolution, for peers that have one; whether its result is float.
+    unfused : (module, name, stand-in) without which the kernel is made of operators as they are, to compare with.
     """
 
     name: str
@@ -101,6 +105,7 @@ class Kernel:
     valid_taps: float | None = None
     layer: Layer | None = None
     residual: bool = False
+    unfused: tuple[Any, str, Any] | None = None
 
 
 def _built(body: Callable[..., tuple[relax.Var, relax.Var]], *shapes: tuple[int, ...]) -> Built:
@@ -348,6 +353,45 @@ def transposed(size: Map, kernel: int) -> Kernel:
     )
 
 
+class NearestUpsampling(nn.Module):
+    """A 3x3 convolution of a map of signs behind nearest upsampling, and a threshold a filter."""
+
+    def __init__(self, size: Map, scale: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        channels = size[2]
+        self.weight = nn.Parameter(torch.randn(channels, channels, 3, 3, generator=generator).sign())
+        self.threshold = nn.Parameter(torch.randint(-9, 9, (1, channels, 1, 1), generator=generator) + 0.5)
+        self.mixing = nn.Parameter(torch.randn(32, channels, 1, 1, generator=generator).sign())
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What reads the bits is a convolution with stride, which is not measured."""
+        data = nn.functional.interpolate(torch.where(x >= 0, 1.0, -1.0), scale_factor=self.scale, mode="nearest")
+        value = nn.functional.conv2d(data, self.weight, padding=1)
+        return nn.functional.conv2d(torch.where(value >= self.threshold, 1.0, -1.0), self.mixing, stride=2)
+
+
+def nearest(size: Map, scale: int) -> Kernel:
+    """Bits -> bits, as many times as high and as wide, by repeating pixels before a 3x3 convolution."""
+    height, width, channels = size
+
+    def build() -> Built:
+        module = _optimized(NearestUpsampling(size, scale), (_input(size),))
+        (sums, _) = (b.var.name for b in bindings_of(module["main"]) if op_name(b.value) == "bnn.bconv2d")
+        return Built(module, sums, [_input(size).numpy()])
+
+    layer = Layer((height * scale, width * scale, channels), channels)
+    return Kernel(
+        f"nearest-x{scale}-{_text(size)}-bits",
+        build,
+        lambda: (nn.Sequential(nn.Upsample(scale_factor=scale), _float_conv(layer), nn.ReLU()), (_input(size),)),
+        binary_macs=layer.macs,
+        valid_taps=layer.valid_taps,
+        unfused=UPSAMPLED_READ_AS_VIEW,
+    )
+
+
 def _optimized(model: nn.Module, inputs: tuple[Tensor, ...]) -> tvm.IRModule:
     """A model as the compiler sees it before it lowers."""
     with torch.no_grad(), warnings.catch_warnings():
@@ -429,6 +473,10 @@ KERNELS: tuple[Kernel, ...] = (
     resize((64, 128, 19), 8),
     resize_to_bits((64, 128, 64), 2),
     resize_to_bits((128, 256, 128), 2),
+    nearest((64, 128, 64), 2),
+    nearest((32, 64, 128), 2),
+    nearest((32, 64, 64), 4),
+    nearest((16, 32, 128), 4),
     *(transposed((64, 128, 64), kernel) for kernel in (2, 3, 4)),
     attention(1024, 64, 4),
     attention(4096, 64, 4),

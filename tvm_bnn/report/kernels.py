@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
@@ -32,6 +33,8 @@ from tvm_bnn.report.timing import interleave, repeated
 from tvm_bnn.targets import Target, host
 
 SUITE = "kernels"
+#: Ours without what a row is about, where there is such a thing.
+UNFUSED = "unfused"
 ROWS: Sequence[Kernel] = KERNELS
 
 
@@ -96,6 +99,10 @@ def measure(
                         for name, count in ((OURS_ALONE, 1), (OURS, threads))
                         if name == OURS or threads > 1
                     }
+                    if kernel.unfused is not None:
+                        with patch.object(*kernel.unfused):
+                            made = KernelCall(built.module, built.value, built.data, target(threads))
+                        calls[UNFUSED] = stack.enter_context(closing(made))
                     makers: dict[str, Callable[[], Callable[[], object]]] = {}
                     if network is not None:
                         makers.update({peer.name: partial(peer.prepare, network, threads) for peer in peers})
