@@ -61,7 +61,9 @@ class Shared:
         It shares where its kernel has no other convolution, by whole words of filters and whole blocks of s * s pixels.
         """
         region, resize = reader.region, reader.partition.definition.get(call.args[0])
-        if not is_nearest(resize) or region is None or region.branches or region.source or region.row_sums:
+        if resize is None or not is_nearest(resize):
+            return None
+        if region is None or region.branches or region.source or region.row_sums:
             return None
         source, geometry = resize.args[0], ops.BConv2DAttrs.from_call(call.attrs)
         (height, width), (rows, columns), out = (shape_of(e)[2:] for e in (source, resize, call))
@@ -169,7 +171,7 @@ def _counts(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarray
 
     values = convolution.constant_weights(reader, convolution.pack_words(shared.order(weight)), target.lanes32)
 
-    def part(tall: SharedTaps, wide: SharedTaps, shape: tuple[int, ...], name: str):
+    def part(tall: SharedTaps, wide: SharedTaps, shape: tuple[int, int, int, int], name: str):
         first_row, first_column = shared.place(0, tall), shared.place(1, wide)
         extents = {"ky": len(tall.taps), "kx": len(wide.taps), "kc": words(channels)}
         axes = [reader.reduce_axis(extent, axis) for axis, extent in extents.items()]
@@ -215,7 +217,7 @@ def _products(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarr
     tiles = tile_weights(np.where(shared.order(weight), 1, -1).astype(np.int8))
     values = reader.array(tiles, "weight")
 
-    def part(tall: SharedTaps, wide: SharedTaps, shape: tuple[int, ...], name: str):
+    def part(tall: SharedTaps, wide: SharedTaps, shape: tuple[int, int, int, int], name: str):
         def taken(n, y, x, ky, kx, kb, kq, kr):
             row = y + (tall.first - shared.origin(0)) + ky * tall.dilation
             column = x + (wide.first - shared.origin(1)) + kx * wide.dilation
