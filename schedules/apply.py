@@ -22,6 +22,7 @@ from tvm_bnn.schedules import (
     upsampled_conv,
     weighted_mean,
 )
+from tvm_bnn.schedules.registers import PIPELINE
 from tvm_bnn.schedules.tiles import load_configurations
 
 RULE_ATTR = "tvm_bnn.rule"
@@ -56,7 +57,7 @@ def machine_code(scheduled: tvm.IRModule, target, config: Mapping[str, Any] = Ma
     config : what else TVM is told, over BUILD_CONFIG.
     """
     with tvm.transform.PassContext(config={**BUILD_CONFIG, **config}):
-        return tvm.compile(scheduled, target=target.tvm())
+        return tvm.compile(scheduled, target=target.tvm(), tir_pipeline=PIPELINE)
 
 
 def schedule_function(func: tirx.PrimFunc, family: str, target) -> tirx.PrimFunc:

@@ -28,6 +28,7 @@ from tvm_bnn.requirement import require_binary
 from tvm_bnn.runtime import Artifact
 from tvm_bnn.schedules import schedule_module
 from tvm_bnn.schedules.apply import BUILD_CONFIG
+from tvm_bnn.schedules.registers import PIPELINE
 from tvm_bnn.stages import Stages
 from tvm_bnn.targets import Target
 
@@ -104,7 +105,7 @@ def compile_source(
         scheduled = schedule_module(lowered.module, lowered.family_of, target)
         stages.dump("schedule", scheduled)
     with progress.phase("build") as detail, stages.watched(detail, BUILD_CONFIG):
-        executable = tvm.compile(scheduled, target=target.tvm())
+        executable = tvm.compile(scheduled, target=target.tvm(), tir_pipeline=PIPELINE)
     with progress.phase("link"):
         library = _linked(executable, target, _room(source))
     layers = explain.rows(decisions, optimized, lowered.kernel_of, scheduled)

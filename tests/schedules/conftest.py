@@ -165,8 +165,7 @@ def scheduled(module: tvm.IRModule, target: targets.Target) -> tuple[Lowered, tv
 
 def compile_and_run(module: tvm.IRModule, data: list[np.ndarray], target: targets.Target) -> list[np.ndarray]:
     """The results of a module, as a flat list."""
-    executable = tvm.compile(scheduled(module, target)[1], target=target.tvm())
-    machine = relax.VirtualMachine(executable, tvm.cpu())
+    machine = relax.VirtualMachine(machine_code(scheduled(module, target)[1], target), tvm.cpu())
     return _flat(machine["main"](*map(tvm.runtime.tensor, data)))
 
 

@@ -13,6 +13,7 @@ from tests.schedules.test_binary_conv import conv
 from tests.schedules.test_binary_product import CASES as PRODUCTS
 from tests.schedules.test_matrix_conv import row_sums, summed
 from tvm_bnn import targets
+from tvm_bnn.schedules.apply import machine_code
 from tvm_bnn.schedules.conv import choose_table_tile
 
 TARGETS = ["avx512 by tables"]
@@ -59,7 +60,7 @@ def test_machine_code_looks_up_and_adds(build_cases, scheduled, target_of):
     lowered, made = scheduled(build_cases(cases, ["one"], ["one"])[0], target)
     (kernel,) = (name for name, family in lowered.family_of.items() if family == "conv")
     module = tvm.IRModule({"main": made[kernel].with_attr("global_symbol", "main")})
-    text = tvm.compile(module, target=target.tvm()).mod.inspect_source("asm")
+    text = machine_code(module, target).mod.inspect_source("asm")
     text = re.sub(r"(?m)^\.Ltmp\d+:\n", "", text)
     loops = re.findall(r"(?m)^(\.LBB\w+):\n((?:\t(?!j).*\n)*)\tjne\t\1$", text)
     bodies = [code for _, code in loops if "vbroadcasti128" in code]

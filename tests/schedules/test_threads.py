@@ -9,6 +9,7 @@ from tvm import relax
 from tvm.relax import op
 
 from tvm_bnn import ops, targets
+from tvm_bnn.schedules.apply import machine_code
 from tvm_bnn.schedules.conv import choose_rows
 
 
@@ -52,7 +53,7 @@ def test_two_threads_equal_one(build_cases, scheduled, set_threads):
     results = []
     for threads in (1, 2):
         target = targets.resolve("llvm", threads=threads)
-        executable = tvm.compile(scheduled(module, target)[1], target=target.tvm())
+        executable = machine_code(scheduled(module, target)[1], target)
         set_threads(threads)
         machine = relax.VirtualMachine(executable, tvm.cpu())
         results.append([value.numpy() for value in machine["main"](*map(tvm.runtime.tensor, data))])

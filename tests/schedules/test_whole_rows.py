@@ -9,6 +9,7 @@ from tvm.s_tir import Schedule
 from tests.schedules.test_binary_conv import conv
 from tests.schedules.test_binary_product import sum_of_convolutions
 from tvm_bnn import ops
+from tvm_bnn.schedules.apply import machine_code
 from tvm_bnn.schedules.stages import Stages
 
 TARGETS = ["avx512"]
@@ -42,6 +43,6 @@ def test_machine_code_counts_what_lies_inside(build_cases, scheduled, target_of,
     (kernel,) = (name for name, family in lowered.family_of.items() if family == "conv")
     assert not Stages.of(Schedule(tvm.IRModule({"main": lowered.module[kernel]}))).has("pad")
     module = tvm.IRModule({"main": made[kernel].with_attr("global_symbol", "main")})
-    text = tvm.compile(module, target=target.tvm()).mod.inspect_source("asm")
+    text = machine_code(module, target).mod.inspect_source("asm")
     blocks, counts = 2, len(re.findall(r"\tvpopcntd\b", text))
     assert counts > 0 and counts % (blocks * (6 + 7 + 6)) == 0
