@@ -3,7 +3,8 @@
 A region is at most one *anchor* (convolution, pooling, reduction, resize ...) and elementwise members behind it that
 share its shape. An elementwise operator joins the *latest* region among those that its operands come from. That keeps
 the graph of regions free of cycles without any search: number regions by creation; a member's operands all come from
-its own region or from lower numbers, so region g only ever reads regions below g.
+its own region or from lower numbers, so region g only ever reads regions below g. Predicates of the same maps (signs of
+branches, each with thresholds of its own) are then one region, which reads these maps once.
 
 Where members add results of two binary convolutions, the later region takes in the earlier one, so that neither result
 is ever stored, as long as nothing before the later region reads the earlier one.
@@ -56,7 +57,8 @@ class Region:
     """One kernel-to-be: anchor (None for a purely elementwise region), members in order, outputs in order.
 
     branches : earlier convolutions of the same shape whose results members add to the anchor's; none is ever stored.
-    joint : with branches, or a source whose maps members read, the member through which all outputs depend on them.
+    joints : with branches, or a source whose maps members read, the members through which all outputs depend on them:
+    one that joins them, or a value of each branch alone (several outputs may mix these in different ways, as gates do).
     row_sums : sums along the rows of a member's map, added up where the map is made.
     source : the region of a convolution that only this one reads, a few rows of it at a time.
     absorbed : a linear resize that only the anchor reads, an argmax over the channels: full-resolution logits are then
@@ -69,7 +71,7 @@ class Region:
     members: list[relax.Var] = field(default_factory=list)
     outputs: list[relax.Var] = field(default_factory=list)
     branches: list[relax.Var] = field(default_factory=list)
-    joint: relax.Var | None = None
+    joints: list[relax.Var] = field(default_factory=list)
     absorbed: relax.Var | None = None
     source: "Region | None" = None
     row_sums: list[relax.Var] = field(default_factory=list)
@@ -155,6 +157,7 @@ class _Partitioner:
         self._take_sources()
         self._compute_rows()
         self._compute_where_read()
+        self._compare_together()
         self._find_outputs()
         return Partition(self.regions, self.definition, self.region_of)
 
@@ -200,7 +203,7 @@ class _Partitioner:
                 merged = False
                 for earlier in self._summands(region):
                     if self._may_merge(earlier, region, reading):
-                        self._merge(earlier, region, self._joint_of_sum(earlier, region, reading))
+                        self._merge(earlier, region, self._joints_of_sum(earlier, region, reading))
                         merged = True
                         break
 
@@ -246,7 +249,7 @@ class _Partitioner:
                     return False
                 if home is not None and home is not earlier and home.index < region.index:
                     return False
-        return self._joint_of_sum(earlier, region, reading) is not None
+        return bool(self._joints_of_sum(earlier, region, reading))
 
     def _take_sources(self) -> None:
         """Let a max-pooling, a 1x1 convolution or a product take in the sum that it alone reads."""
@@ -256,7 +259,7 @@ class _Partitioner:
             if source is None:
                 continue
             if self._reads_maps(region, source):
-                region.joint = self._joint_of_rows(source, region, reading)
+                region.joints = self._joint_of_rows(source, region, reading)
             region.source = source
             for var in source.values:
                 self.region_of[var] = region
@@ -299,7 +302,7 @@ class _Partitioner:
         source = self.region_of.get(call.args[0]) if isinstance(call.args[0], relax.Var) else None
         if source is None or source is region or source.source is not None or source.anchor is None:
             return None
-        if any(o in source.values for o in operands(call) if o != call.args[0]):
+        if len(source.joints) > 1 or any(o in source.values for o in operands(call) if o != call.args[0]):
             return None
         if not all(self._counts_bits(a) and self.kernels.pairs(self.definition[a], call) for a in source.anchors):
             return None
@@ -309,8 +312,7 @@ class _Partitioner:
                     return None
         if weighs:
             return source if source.values == [call.args[0]] and not self._reads_maps(region, source) else None
-        joins = self._joint_of_rows(source, region, reading) is not None
-        return source if joins or not self._reads_maps(region, source) else None
+        return source if self._joint_of_rows(source, region, reading) or not self._reads_maps(region, source) else None
 
     def _compute_rows(self) -> None:
         """Let a convolution compute the elementwise values that it alone reads, row by row.
@@ -348,6 +350,22 @@ class _Partitioner:
             if enclosed and self._is_read_once(last, readers):
                 self._dissolve(region)
 
+    def _compare_together(self) -> None:
+        """Let the first region of predicates of some maps take in the others of the same maps."""
+        first: dict[tuple, Region] = {}
+        for region in list(self.regions):
+            last = region.members[-1] if region.members else None
+            if region.anchor is not None or last is None or dtype_of(last) != "bool" or len(region.shape) != 4:
+                continue
+            read = [o for member in region.members for o in operands(self.definition[member])]
+            outside = dict.fromkeys(operand for operand in read if self.region_of.get(operand) is not region)
+            home = first.setdefault((region.shape, *outside), region)
+            if home is not region:
+                home.members += region.members
+                for var in region.members:
+                    self.region_of[var] = home
+                self.regions[region.index] = home
+
     def _is_read_once(self, var: relax.Var, readers) -> bool:
         """Whether one kernel alone reads a value, each element once: a reduction, or, through views, a packing."""
         if len(readers[var]) != 1 or readers[var][0] is None:
@@ -369,26 +387,48 @@ class _Partitioner:
             del self.region_of[var]
         region.members = []
 
-    def _joint_of_sum(self, earlier: Region, region: Region, reading) -> relax.Var | None:
-        """The member of both regions through which all depends on their convolutions."""
+    def _joints_of_sum(self, earlier: Region, region: Region, reading) -> list[relax.Var]:
+        """The member of both regions through which all depends on their convolutions, or one of each of these."""
         values = [*earlier.values, *region.values]
         outputs = [v for v in values if any(self._home(r) not in (earlier, region) for r, _ in reading[v])]
-        return self._joint({*earlier.anchors, *region.anchors}, [*earlier.members, *region.members], outputs)
+        anchors, members = [*region.anchors, *earlier.anchors], [*earlier.members, *region.members]
+        joint = self._joint({*anchors}, members, outputs)
+        if joint is not None:
+            return [joint]
+        made_of = self._made_of(anchors, members)
+        own = [[m for m in reversed(members) if made_of[m] == {a} and dtype_of(m) == "float32"] for a in anchors]
+        found = [self._joint({a}, members, outputs, among) for a, among in zip(anchors, own, strict=True)]
+        return [joint for joint in found if joint is not None] if None not in found else []
 
-    def _joint_of_rows(self, source: Region, region: Region, reading) -> relax.Var | None:
+    def _made_of(self, anchors: list[relax.Var], members: list[relax.Var]) -> dict[relax.Var, set[relax.Var]]:
+        """The anchors that each member depends on."""
+        made_of = {anchor: {anchor} for anchor in anchors}
+        for member in members:  # in an order in which they can be computed
+            read = operands(self.definition[member])
+            made_of[member] = set().union(*(made_of.get(operand, set()) for operand in read))
+        return made_of
+
+    def _joint_of_rows(self, source: Region, region: Region, reading) -> list[relax.Var]:
         """The member of a region through which all depends on its convolution, and on what it reads of its source."""
         outputs = [v for v in region.values if any(self._home(r) is not region for r, _ in reading[v])]
-        return self._joint({*region.anchors, *source.values}, region.members, outputs)
+        joint = self._joint({*region.anchors, *source.values}, region.members, outputs)
+        return [] if joint is None else [joint]
 
     def _reads_maps(self, region: Region, source: Region) -> bool:
         """Whether members of a region read what its source computes."""
         made = set(source.values)
         return any(operand in made for member in region.members for operand in operands(self.definition[member]))
 
-    def _joint(self, anchors: set, members: list[relax.Var], outputs: list[relax.Var]) -> relax.Var | None:
+    def _joint(
+        self,
+        anchors: set[relax.Var],
+        members: list[relax.Var],
+        outputs: list[relax.Var],
+        among: list[relax.Var] | None = None,
+    ) -> relax.Var | None:
         """The first number among the members that every path from an anchor to an output passes through."""
         inside = {*anchors, *members}
-        for member in members:
+        for member in members if among is None else among:
             if str(member.ty.dtype) == "bool":  # a vector of booleans is no register
                 continue
             waiting, seen = list(outputs), {member}
@@ -403,8 +443,10 @@ class _Partitioner:
         return None
 
     def _home(self, reader: Region | None) -> Region | None:
-        """What a region has been merged into."""
-        return None if reader is None else self.regions[reader.index]
+        """What a region has been merged into, which may have been merged since."""
+        while reader is not None and self.regions[reader.index] is not reader:
+            reader = self.regions[reader.index]
+        return reader
 
     def _is_plain_sum(self, anchor: relax.Var) -> bool:
         call = self.definition[anchor]
@@ -413,8 +455,8 @@ class _Partitioner:
     def _counts_bits(self, anchor: relax.Var) -> bool:
         return op_name(self.definition[anchor]) == "bnn.bmatmul" or self._is_plain_sum(anchor)
 
-    def _merge(self, earlier: Region, region: Region, joint: relax.Var | None) -> None:
-        region.joint = joint
+    def _merge(self, earlier: Region, region: Region, joints: list[relax.Var]) -> None:
+        region.joints = joints
         region.branches = [*region.branches, *earlier.anchors]
         region.members = [*earlier.members, *region.members]
         region.row_sums = [*earlier.row_sums, *region.row_sums]

@@ -9,7 +9,7 @@
             epilogue on the accumulators; masks and words of bits; sums of a row
 
 Convolutions whose results one epilogue adds up (``acc``, ``acc_1`` ...) accumulate one after the other in a tile, and
-``joint`` is the value that joins them.
+``joint`` is the value that joins them; where outputs mix them in different ways, each has one, in the same loops.
 
 Per tap the tile loads ``pixels`` scalars and ``vectors`` vectors for pixels*vectors operations, so that the loads hide
 behind the arithmetic from about 4 x 4 on.
@@ -127,8 +127,8 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     elif tile is None:
         tile = choose_tile(width, filters, target, stages.packs, binary)
     thin = stages.packs and filters < WORD  # fewer accumulators than bits in a word: words are put together apart
-    joint = stages.has("joint")
-    n, y, x, o = sch.get_loops(sch.get_sblock("joint") if joint else acc)[:4]
+    joint = stages.starting("joint")
+    n, y, x, o = sch.get_loops(sch.get_sblock(joint[0]) if joint else acc)[:4]
     xo, xi = sch.split(x, [None, tile.pixels])
     vector = lanes if joint else widest
     oo, om, ov = sch.split(o, [None, tile.vectors * lanes // vector, vector])
@@ -174,11 +174,13 @@ def _blocks_of_rows(sch: Schedule, loops: list[LoopRV], pads: list[SBlockRV], th
 def fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], tile: ConvTile) -> list[Sum]:
     """Place all that a tile computes under its loop; returns the sums of a joint tile."""
     sums, lanes = [], extent(sch, inner[-2]) * extent(sch, inner[-1]) // tile.vectors
-    if stages.has("joint"):
+    joint = stages.starting("joint")
+    if joint:
         in_registers(sch, inner)
         for name in stages.starting("acc"):
             sums += sums_of_tile(sch, sch.get_sblock(name), xo, tile, lanes)
-        sch.set_scope(sch.get_sblock("joint"), 0, "local")
+        for name in joint:
+            sch.set_scope(sch.get_sblock(name), 0, "local")
     for name in stages.values:
         _place_value(sch, sch.get_sblock(name), xo, lanes)
     pack_tail(sch, {name: xo for name in stages.starting("cond_")})
@@ -223,9 +225,7 @@ def _lanes_of(sch: Schedule, acc: SBlockRV, lanes: int) -> int:
     return lanes if counts is None else int(sch.get(counts).annotations.get("lanes", lanes))
 
 
-def accumulate(
-    sch: Schedule, acc: SBlockRV, taps: list[LoopRV], outer: list[LoopRV], inner: list[LoopRV]
-) -> list[Sum]:
+def accumulate(sch: Schedule, acc: SBlockRV, taps: list[LoopRV], outer: list[LoopRV], inner: list[LoopRV]) -> list[Sum]:
     """Order the loops of a tile's accumulators; returns the sums to be started at 0, each with its first tap loop."""
     sums = []
     _, vectors, lanes = inner

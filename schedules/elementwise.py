@@ -10,10 +10,35 @@ from tvm_bnn.schedules.stages import Stages, extent, inner_loops, pack_tail, vec
 def apply(sch: Schedule, target) -> str:
     """Rows in parallel, channels in vectors, bits packed where they are made; returns the name of the rule."""
     stages = Stages.of(sch)
-    place_readers(sch, stages.values, None, target)
+    place_readers(sch, stages.values, None, target, _read_once(sch, stages.starting("cond_"), target))
     for name in stages.starting("word_"):
         _pack_pixels(sch, name.removeprefix("word_"), target)
     return f"elementwise-{target.isa}"
+
+
+def _read_once(sch: Schedule, names: list[str], target) -> dict[str, LoopRV | None]:
+    """Load a map that several predicates read element for element into registers; returns its stage's name and loop."""
+    if len(names) < 2:
+        return {}
+    blocks = [sch.get_sblock(name) for name in names]
+    sources = [read.source for read in sch.get(blocks[0]).reads]
+    shared = [i for i, source in enumerate(sources) if all(_reads_alike(sch, block, source) for block in blocks)]
+    if not shared or any(sch.get_producers(block) for block in blocks):
+        return {}
+    loaded = sch.cache_read(blocks[0], shared[0], "local", blocks)
+    return {sch.get(loaded).name_hint: _own_loops(sch, loaded, target)}
+
+
+def _reads_alike(sch: Schedule, block: SBlockRV, source: tirx.Buffer) -> bool:
+    """Whether a stage reads of a map what lies at the place that it computes."""
+    places = sch.get(block).iter_vars
+    if len(source.shape) != len(places):
+        return False
+    for read in sch.get(block).reads:
+        if read.source.same_as(source):
+            pairs = zip(read.region, places, source.shape, strict=True)
+            return all(part.min.same_as(place.var) or int(extent) == 1 for part, place, extent in pairs)
+    return False
 
 
 def _pack_pixels(sch: Schedule, number: str, target) -> None:

@@ -43,24 +43,26 @@ class MatrixTile:
 
 @dataclass(frozen=True)
 class TileSums:
-    """The stages of convolutions that share a tile: accumulators, what joins them (if anything), what reads them."""
+    """The stages of convolutions that share a tile: accumulators, what joins them (if anything), what reads them.
+
+    joints : they share their loops. values : those in the tile, joints first.
+    """
 
     accs: list[SBlockRV]
-    joint: SBlockRV | None
+    joints: list[SBlockRV]
     values: list[str]
 
     @classmethod
     def of(cls, sch: Schedule, stages: Stages, suffix: str, values: list[str]) -> "TileSums":
         """The stages whose names end in a suffix ("_0" of a source, or none)."""
         accs = [name for name in stages.starting(f"acc{suffix}") if suffix or not name.startswith("acc_0")]
-        joint = f"joint{suffix}"
-        names = [joint, *values] if stages.has(joint) else values
-        return cls([sch.get_sblock(name) for name in accs], sch.get_sblock(joint) if stages.has(joint) else None, names)
+        joints = [name for name in stages.starting(f"joint{suffix}") if suffix or not name.startswith("joint_0")]
+        return cls([sch.get_sblock(name) for name in accs], [sch.get_sblock(name) for name in joints], joints + values)
 
     @property
     def root(self) -> SBlockRV:
         """The stage whose loops are the tile's."""
-        return self.joint or self.accs[0]
+        return (self.joints or self.accs)[0]
 
     def rule(self, sch: Schedule, target, shape: TileShape) -> str:
         """What the schedule is called."""
@@ -141,7 +143,7 @@ def apply_pair(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
     stores = place_tiles(sch, second, block, shape, target)
     for name in reversed(maps):
         sch.compute_at(sch.get_sblock(name), block, preserve_unit_loops=True)
-    for made in [*([first.joint] if first.joint else []), *first.accs]:
+    for made in [*first.joints, *first.accs]:
         sch.compute_at(made, block, preserve_unit_loops=True)
     stores += place_tiles(sch, first, block, shape, target)
     finish_tiles(sch, block, inputs, stores, shape)
@@ -164,7 +166,7 @@ def place_tiles(
 ) -> list[tuple[SBlockRV, SBlockRV, LoopRV]]:
     """Tile the loops of a block, place all that a tile computes; returns (sum, copy of it, tile's loop) of each."""
     loops = inner_loops(sch, sums.root, block)
-    y, x, o = (loops if sums.joint else loops[:-5])[-3:]  # a sum has five loops of products
+    y, x, o = (loops if sums.joints else loops[:-5])[-3:]  # a sum has five loops of products
     xo, xi = sch.split(x, [None, shape.rows * shape.pixels])
     oo, oi = sch.split(o, [None, _FILTERS])
     together = sums.weights(sch) <= _CACHE
@@ -172,14 +174,15 @@ def place_tiles(
     sch.reorder(*((y, xo, oo) if together else (oo, y, xo)), xi, oi)
     stores = [(acc, _store_sums(sch, acc, at, acc is not sums.root), at) for acc in sums.accs]
     first = sch.get_sblock(sums.values[0])
-    if sums.joint is None:
+    if not sums.joints:
         sch.reverse_compute_at(first, at, preserve_unit_loops=True)
-    else:
-        sch.set_scope(first, 0, "local")
+    for joint in sums.joints:
+        sch.set_scope(joint, 0, "local")
     pixel, channels = inner_loops(sch, first, at)[-2:]
     for loop in vectorize_channels(sch, channels, target.lanes32)[:-1]:
         sch.unroll(loop)
-    place_readers(sch, sums.values, pixel, target, {sums.values[0]: pixel})
+    placed = dict.fromkeys(sums.values[: max(len(sums.joints), 1)], pixel)
+    place_readers(sch, sums.values, pixel, target, placed)
     for name in sums.values:
         if name.startswith("sums_"):
             sch.decompose_reduction(sch.get_sblock(name), xo)

@@ -1,5 +1,7 @@
 """Partition: which operators share a kernel, and that regions can always run in order."""
 
+from functools import reduce
+
 import numpy as np
 import pytest
 from tvm import relax
@@ -10,7 +12,7 @@ from tvm.relax.op.nn import conv2d, max_pool2d
 from tvm_bnn import ops
 from tvm_bnn.relay_passes.partition import Kernels, Partition, partition
 from tvm_bnn.relay_passes.readers import operands
-from tvm_bnn.relay_passes.rewriter import op_name
+from tvm_bnn.relay_passes.rewriter import dtype_of, op_name
 
 SHAPE = (1, 6, 4, 4)
 
@@ -119,6 +121,31 @@ def test_picks_are_views_where_they_are_known(build, index, is_view):
     assert ("take" not in [anchor for anchor, _, _ in described(parts)]) == is_view
 
 
+def compared(emit, data, constant):
+    """Behind a threshold, bool."""
+    return emit(relax.op.greater_equal(emit(relax.op.subtract(data, relax.const(constant, "float32"))), ZERO))
+
+
+ZERO = relax.const(np.float32(0))
+#: What is compared -> regions.
+COMPARED = {
+    "one map": (lambda x, e: [x, x, x], 1),
+    "a map that a kernel makes": (lambda x, e: [e(max_pool2d(x, (1, 1)))] * 2, 1),
+    "two maps": (lambda x, e: [x, e(permute_dims(x, (0, 1, 3, 2)))], 2),
+    "one of another shape": (lambda x, e: [x, e(relax.op.strided_slice(x, [2], [0], [2]))], 2),
+}
+
+
+@pytest.mark.parametrize(("maps", "regions"), COMPARED.values(), ids=list(COMPARED))
+def test_thresholds_of_one_map_are_compared_together(build, emit, maps, regions):
+    def function(x):
+        return relax.Tuple([compared(emit, data, k) for k, data in enumerate(maps(x, emit))])
+
+    parts = partition(build(function, SHAPE)["main"])
+    assert len(parts.regions) == regions
+    check_order(parts)
+
+
 def resized(x, method="linear"):
     return resize2d(x, (9, 9), layout="NCHW", method=method, coordinate_transformation_mode="half_pixel")
 
@@ -175,13 +202,49 @@ def test_convolutions_that_are_added_share_a_kernel(build, emit):
     check_order(parts)
 
 
+@pytest.mark.parametrize("count", [2, 5, 8])
+def test_many_convolutions_that_are_added_share_a_kernel(build, emit, count):
+    def function(x):
+        shared = emit(bits(x))
+        branches = [summand(shared, emit) for _ in range(count)]
+        return reduce(lambda a, b: emit(add(a, b)), branches)
+
+    parts = partition(build(function, WIDE)["main"])
+    assert [len(region.anchors) for region in parts.regions] == [0, count]
+    check_order(parts)
+
+
+def gated(x, emit):
+    """The signs of each branch with a share of their sum."""
+    shared = emit(bits(x))
+    branches = [summand(shared, emit) for _ in range(3)]
+    total = emit(add(emit(add(branches[0], branches[1])), branches[2]))
+    return relax.Tuple([emit(bits(emit(add(branch, total)))) for branch in branches])
+
+
+def also_read(x, emit):
+    """A sum, and a pooling of one of its parts."""
+    first = summand((shared := emit(bits(x))), emit)
+    return relax.Tuple([emit(add(first, summand(shared, emit))), emit(max_pool2d(first, (2, 2)))])
+
+
+#: What mixes branches -> (branches, outputs of their kernel, those of them that are numbers).
+MIXED = {"gates": (gated, 3, 3, 0), "a part that others read": (also_read, 2, 2, 2)}
+
+
+@pytest.mark.parametrize(("function", "branches", "outputs", "numbers"), MIXED.values(), ids=list(MIXED))
+def test_branches_that_outputs_mix_in_different_ways_share_a_kernel(build, emit, function, branches, outputs, numbers):
+    parts = partition(build(lambda x: function(x, emit), WIDE)["main"])
+    (region,) = (region for region in parts.regions if region.branches)
+    assert len(region.anchors) == len(region.joints) == branches and len(region.outputs) == outputs
+    assert sum(dtype_of(var) == "float32" for var in region.outputs) == numbers
+    check_order(parts)
+
+
 UNMERGED = {
     "the second reads the first": lambda x, e: add((first := summand(e(bits(x)), e)), summand(e(bits(first)), e)),
     "something between reads the first": lambda x, e: add(
         (first := summand(e(bits(x)), e)), summand(e(bits(e(max_pool2d(first, (1, 1))))), e)
-    ),
-    "others read the first": lambda x, e: relax.Tuple(
-        [e(add((first := summand((b := e(bits(x))), e)), summand(b, e))), e(max_pool2d(first, (2, 2)))]
     ),
     "a view of the first": lambda x, e: add(
         e(permute_dims(summand((b := e(bits(x))), e), (0, 1, 3, 2))), summand(b, e)
@@ -264,7 +327,8 @@ def test_a_convolution_makes_the_rows_that_it_alone_reads(build, emit):
     parts = partition(module["main"], PAIRS)
     region = parts.regions[1]
     assert len(parts.regions) == 2 and region.source is not None
-    assert op_name(parts.definition[region.joint]) == "relax.add" and region.outputs == [region.joint]
+    (joint,) = region.joints
+    assert op_name(parts.definition[joint]) == "relax.add" and region.outputs == [joint]
     check_order(parts)
 
 

@@ -75,6 +75,7 @@ for channels in (1, 2, 3, 4, 5, 31, 32, 65):
     CASES[f"{channels} channels"] = chain(op.exp, shape=(1, channels, 3, 7))
     CASES[f"{channels} channels, bits"] = chain(lambda x: op.greater(x, number(0.5)), shape=(1, channels, 3, 7))
 
+
 def bits_of_planes(*shape):
     """Bits of arguments in PyTorch's layout: of two, with a threshold a channel, and of one."""
 
@@ -193,6 +194,25 @@ CASES.update(
         "an argument as it is": lambda case: case.argument(*SHAPE),
     }
 )
+
+
+def thresholds(channels, last=True, width=7):
+    """A case: bits of one map behind three thresholds; its channels are last, or as PyTorch has them."""
+
+    def build(case):
+        shape = (2, 5, width, channels) if last else (2, channels, 5, width)
+        data = case.argument(*shape)
+        data = case.emit(op.permute_dims(data, (0, 3, 1, 2))) if last else data
+        shifted = [case.emit(op.subtract(data, case.constant(1, channels, 1, 1))) for _ in range(3)]
+        return relax.Tuple([case.positive(each) for each in shifted])
+
+    return build
+
+
+for channels in (64, 40, 3):
+    CASES[f"thresholds of {channels} channels"] = thresholds(channels)
+CASES["thresholds, channels apart"] = thresholds(64, last=False, width=16)
+CASES["thresholds, channels apart, short rows"] = thresholds(64, last=False)
 
 
 def test_equals_the_reference(grid, case, target, target_of):

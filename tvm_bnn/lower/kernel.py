@@ -6,7 +6,8 @@ stage      holds
 (anchor)   ``pad``, ``acc`` and the like, see ``anchors``
 ``map_i``  what is read of another convolution, where that is made in the same kernel; its own stages end in _0, and
            those of its bits, where they are read as words, in _row
-``joint``  of several convolutions that one epilogue adds up: the value through which all outputs read them
+``joint``  of several convolutions that one epilogue adds up: the value through which all outputs read them; where
+           outputs mix them in different ways, a value of each, ``joint_v0`` and so on, in the same loops
 ``sums_i`` an output that adds up the rows of a map
 ``out_i``  an output that other kernels read as numbers, or bits that come as whole words
 ``cond_i`` a predicate per element, False behind the last channel
@@ -17,7 +18,9 @@ stage      holds
 =========  ==================================================================================
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -25,7 +28,7 @@ from tvm import relax, te, tirx
 from tvm_bnn.lower.anchors import Anchor, builder_of
 from tvm_bnn.lower.anchors.convolution import extended
 from tvm_bnn.lower.anchors.pooling import pooled_rows
-from tvm_bnn.lower.index import Scalar
+from tvm_bnn.lower.index import Index, Scalar
 from tvm_bnn.lower.layout import WORD, Layout, stored_dtype, stored_shape
 from tvm_bnn.lower.memory_order import memory_order
 from tvm_bnn.lower.reader import Reader
@@ -108,14 +111,17 @@ class KernelBuilder:
         return anchor
 
     def _add_branches(self, reader: Reader, region: Region) -> None:
-        """Build the other convolutions of a region; stage ``joint`` has what all outputs make of them."""
+        """Build the other convolutions of a region; stages ``joint`` have what all outputs read of them."""
         whole = reader.suffix
         for number, var in enumerate(region.branches, 1):
             reader.suffix = f"{whole}_{number}"
             self._anchor(reader, var)
         reader.suffix = whole
-        if region.joint is not None:
-            self._add_map(reader, region.joint, stored_shape(region.shape, Layout.MAP), "joint")
+        shape = stored_shape(region.shape, Layout.MAP)
+        if len(region.joints) == 1:
+            self._add_map(reader, region.joints[0], shape, "joint")
+        elif region.joints:
+            self._add_maps(reader, region.joints, shape, "joint")
 
     def _add_source(self, reader: Reader, region: Region, source: Region) -> None:
         """Build what a region reads row by row: stages of its sums, ending in _0, and its maps, ``map_i``.
@@ -145,7 +151,13 @@ class KernelBuilder:
     def _add_map(self, reader: Reader, var: relax.Var, shape: tuple[int, ...], name: str, above: int = 0) -> None:
         """A stage of a map whose first row is so many rows above the value's."""
         stage = reader.compute(shape, lambda n, y, x, c: reader.element(var, (n, c, y - above, x)), name)
-        reader.stages[var] = lambda index: stage(index[0], index[2] + above, index[3], index[1])
+        reader.stages[var] = _of_map(stage, above)
+
+    def _add_maps(self, reader: Reader, variables: list[relax.Var], shape: tuple[int, ...], name: str) -> None:
+        """Stages of several maps in the same loops."""
+        elements = [partial(_map_element, reader, var) for var in variables]
+        for var, stage in zip(variables, reader.compute(shape, elements, name), strict=True):
+            reader.stages[var] = _of_map(stage)
 
     def copy(self, var: relax.Var, layout: Layout) -> Kernel:
         """A kernel that stores a value (a view, say) in another layout."""
@@ -282,6 +294,16 @@ def _word_of_masks(masks: te.Tensor, stored: tuple, per_word: int) -> Scalar:
         shift = tirx.const(part * (WORD // per_word), "uint32")
         value = value | (masks(*pixel, position * per_word + part).astype("uint32") << shift)
     return value
+
+
+def _map_element(reader: Reader, var: relax.Var, n, y, x, c) -> Scalar:
+    """Element of a map."""
+    return reader.element(var, (n, c, y, x))
+
+
+def _of_map(stage: te.Tensor, above: int = 0) -> Callable[[Index], Scalar]:
+    """Logical index -> element of a stage of a map, the first of whose rows are so many above the value's."""
+    return lambda index: stage(index[0], index[2] + above, index[3], index[1])
 
 
 def logical_index(stored: tuple, rank: int, layout: Layout) -> tuple:

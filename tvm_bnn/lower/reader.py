@@ -206,23 +206,27 @@ class Reader:
     def compute(
         self,
         shape: Sequence[int],
-        element: Callable[..., Scalar],
+        element: Callable[..., Scalar] | Sequence[Callable[..., Scalar]],
         name: str,
         attrs: Mapping[str, int | str] | None = None,
     ) -> te.Tensor:
         """``te.compute`` whose index ranges the reader knows while it builds the expression.
 
+        element : of one stage, or of each of several in the same loops, of which a list is returned.
         attrs : what the stage tells its schedule, as annotations of its block.
         """
 
-        def known(*index):
-            for variable, extent in zip(index, shape, strict=True):
-                self.analyzer.bind(variable, tvm.ir.Range(0, extent))
+        def value_at(index: tuple, element: Callable[..., Scalar]) -> Scalar:
             self._shared, self._let = {}, []
             value = element(*index)
             for variable, bound in reversed(self._let):
                 value = tirx.Let(variable, bound, value)
             return value
+
+        def known(*index):
+            for variable, extent in zip(index, shape, strict=True):
+                self.analyzer.bind(variable, tvm.ir.Range(0, extent))
+            return value_at(index, element) if callable(element) else tuple(value_at(index, each) for each in element)
 
         return te.compute(tuple(shape), known, name=name + self.suffix, attrs=attrs)
 
