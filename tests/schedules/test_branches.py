@@ -1,9 +1,10 @@
-"""Branches: convolutions that one epilogue adds up."""
+"""Branches: convolutions that one epilogue adds up, what they read being copied, or expanded, once for all of them."""
 
 from functools import reduce
 from typing import Any
 
 import numpy as np
+import pytest
 from tvm import relax
 from tvm.relax.op import add
 
@@ -80,3 +81,19 @@ CASES = {
 
 def test_equals_the_reference(grid, case, target, target_of):
     grid.check(case, target_of(target))
+
+
+def stages(func, name: str) -> set[str]:
+    """Stages of a kernel with this prefix."""
+    return {block for block in func.script().split('"') if block.startswith(name)}
+
+
+@pytest.mark.parametrize(("name", "stage"), [("amx", "bytes"), ("avx512", "pad"), ("avx2", "pad"), ("generic", "pad")])
+@pytest.mark.parametrize(
+    ("described", "copies"),
+    [("of one kind", 1), ("rates", 1), ("kernels", 1), ("stride 2", 1), ("frames differ", 2), ("gated, five", 1)],
+)
+def test_rows_are_copied_once(build_cases, scheduled, target_of, name, stage, described, copies):
+    module = scheduled(build_cases(CASES, [described], list(CASES))[0], target_of(name))[1]
+    (kernel,) = (func for var, func in module.functions_items() if var.name_hint == "bconv2d")
+    assert len(stages(kernel, stage)) == copies

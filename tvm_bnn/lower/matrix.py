@@ -16,12 +16,13 @@ and 32 channels a tile).
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
 from tvm import te, tirx
 
+from tvm_bnn.lower.frame import Frame
 from tvm_bnn.lower.layout import WORD, padded_channels, round_up
 from tvm_bnn.lower.operator import register
 from tvm_bnn.lower.reader import Reader
@@ -182,7 +183,7 @@ class Rows:
 def tile_sums(
     reader: Reader,
     shape: tuple[int, int, int, int],
-    window: tuple[int, int],
+    frame: Frame,
     weight: np.ndarray,
     element: Callable,
     inside: Callable,
@@ -191,20 +192,23 @@ def tile_sums(
     geometry: BConv2DAttrs,
     operands: Operands = BYTES,
     runs: bool = True,
+    shared: Hashable | None = None,
 ):
     """Stages ``bytes`` and ``acc`` [N, H, W, O padded] of a convolution; acc is its sum.
 
-    shape : (N, O, H, W) of the result. window : rows and columns of padded input that it reads.
+    shape : (N, O, H, W) of the result. frame : rows and columns of padded input; the convolution's, or a larger one.
     weight : [O, KH, KW, C], elements of the operands. element : (n, y, x, c) -> element of the input at a padded
     position. inside : (y, x, rows, columns) -> condition that it is no padding, of so many; None if none is.
-    in_width : columns of the input. runs : whether loads may hold several taps.
+    in_width : columns of the input. runs : whether loads may hold several taps; a larger frame is for those that may
+    not. shared : what ``bytes`` is known by to other convolutions of the kernel, which then read the same.
 
     What schedules need is noted on the stages: on ``bytes`` the kind of its `Rows` and elements of a pixel, on ``acc``
     elements of ``bytes`` from one result of a row to the next, and what it is called.
     """
     batch, filters, height, width = shape
-    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
-    rows = Rows.of(operands, weight, window[1], width, geometry) if runs else Rows.apart(operands, weight, window[1])
+    (sy, sx), (dy, dx), (above, before) = geometry.strides, geometry.dilation, frame.first(geometry)
+    reach = frame.columns
+    rows = Rows.of(operands, weight, reach, width, geometry) if runs else Rows.apart(operands, weight, reach)
     channels, per_word = weight.shape[3], operands.per_word
     tiles = tile_weights(rows.taps(weight), operands)
     quads = tiles.shape[4]
@@ -213,7 +217,7 @@ def tile_sums(
         return element(n, y, x, c if rows.pixel == channels or rows.kind == "pixels" else reader.inside(c, channels))
 
     def expand(n, y, x, c):
-        valid = inside(y, x, window[0], rows.columns)
+        valid = inside(y, x, frame.rows, rows.columns)
         value = padded(n, y, x, c)
         return value if valid is None else tirx.if_then_else(valid, value, tirx.const(pad_value, operands.dtype))
 
@@ -223,7 +227,7 @@ def tile_sums(
     def expand_words(n, y, block, i):
         x, word = block * TILE_PIXELS + i // held, i % held
         # all of a vector is border, or none of it
-        valid = inside(y, (x if in_width % TILE_PIXELS else block * TILE_PIXELS) - rows.lead, window[0], rows.columns)
+        valid = inside(y, (x if in_width % TILE_PIXELS else block * TILE_PIXELS) - rows.lead, frame.rows, rows.columns)
         value = operands.word([padded(n, y, x - rows.lead, word * per_word + i) for i in range(per_word)])
         return value if valid is None else tirx.if_then_else(valid, value, tirx.const(0, "uint32"))
 
@@ -236,10 +240,13 @@ def tile_sums(
         "words": ((rows.columns // TILE_PIXELS, vector), expand_words),
     }
     size, make = stages[rows.kind]
-    source = reader.compute((batch, window[0], *size), make, "bytes", {"rows": rows.kind, "pixel": held})
+    source = reader.once(
+        shared,
+        lambda: reader.compute((batch, frame.rows, *size), make, "bytes", {"rows": rows.kind, "pixel": held}),
+    )
 
     def taken(n, y, x, ky, kx, kb, kq, kr):
-        row, column = y * sy + ky * dy, x * sx + kx * dx
+        row, column = y * sy + ky * dy + above, x * sx + kx * dx + before
         if rows.kind == "words":
             place = (column + rows.lead) * held + kb * quads + kq
             return operands.of_word(source(n, row, place // vector, place % vector), kr)

@@ -6,7 +6,7 @@ on with rewritten indices. A view therefore costs no kernel and no memory.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 import tvm
@@ -55,6 +55,7 @@ class Reader:
         self._shared: dict[tuple[relax.Var, str], tirx.Var] = {}
         self._let: list[tuple[tirx.Var, Scalar]] = []
         self._placeholder: dict[object, te.Tensor] = {}
+        self._stage: dict[Hashable, te.Tensor] = {}
 
     # --- inputs ---------------------------------------------------------------------------------------------
 
@@ -229,6 +230,14 @@ class Reader:
             return value_at(index, element) if callable(element) else tuple(value_at(index, each) for each in element)
 
         return te.compute(tuple(shape), known, name=name + self.suffix, attrs=attrs)
+
+    def once(self, key: Hashable | None, make: Callable[[], te.Tensor]) -> te.Tensor:
+        """A stage that several convolutions of the kernel read, made for the first of them; None: for one alone."""
+        if key is None:
+            return make()
+        if key not in self._stage:
+            self._stage[key] = make()
+        return self._stage[key]
 
     def reduce_axis(self, extent: int, name: str):
         """A reduction axis (IterVar) whose range the reader knows."""

@@ -20,6 +20,8 @@ from tvm import relax
 from tvm_bnn import ops
 from tvm_bnn.frontend import import_program
 from tvm_bnn.lower.anchors import upsampled_conv
+from tvm_bnn.nn import BinaryConv2d, ThresholdSign, WeightedMerge
+from tvm_bnn.relay_passes import partition
 from tvm_bnn.relay_passes.convert_binary import Decisions
 from tvm_bnn.relay_passes.pipeline import optimize
 from tvm_bnn.relay_passes.rewriter import bindings_of, op_name
@@ -27,6 +29,8 @@ from tvm_bnn.relay_passes.rewriter import bindings_of, op_name
 Map = tuple[int, int, int]
 #: Without it, a convolution behind nearest upsampling computes every pixel by itself.
 UPSAMPLED_READ_AS_VIEW = (upsampled_conv, "MOST_PARTS", 0)
+#: Without it, each branch is a kernel of its own.
+BRANCHES_APART = (partition, "MOST_SUMMANDS", 1)
 F32 = 4
 
 
@@ -392,6 +396,65 @@ def nearest(size: Map, scale: int) -> Kernel:
     )
 
 
+#: Kind of merged branches -> dilation of a branch. Those of "atrous" are the rates of Group-Net's BPAC.
+DILATIONS: dict[str, Callable[[int], int]] = {
+    "same-bits": lambda branch: 1,
+    "atrous": lambda branch: 2 + branch,
+    "thresholds": lambda branch: 1,
+}
+
+
+class MergedBranches(nn.Module):
+    """3x3 convolutions of the signs of a float map [N, H, W, C], added up with learned scalars, then BN and sign.
+
+    kind : "same-bits" (all read the same signs), "atrous" (these with a dilation each, and a frame of +1, as Group-Net
+    has it) or "thresholds" (each has thresholds of its own).
+    """
+
+    def __init__(self, channels: int, branches: int, kind: str) -> None:
+        super().__init__()
+        dilations = [DILATIONS[kind](branch) for branch in range(branches)]
+        value = 1 if kind == "atrous" else 0
+        own = branches if kind == "thresholds" else 1
+        signs = [ThresholdSign(channels) for _ in range(own)]
+        self.signs = nn.ModuleList(signs)
+        self.convs = nn.ModuleList(
+            BinaryConv2d(channels, channels, 3, 1, rate, rate, padding_value=value) for rate in dilations
+        )
+        self.merge = WeightedMerge(branches)
+        self.tail = nn.Sequential(nn.BatchNorm2d(channels), ThresholdSign(channels), BinaryConv2d(channels, 32, 3))
+        for weight in (*(sign.threshold for sign in signs), self.merge.weight):
+            nn.init.normal_(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What reads the bits is a convolution, which is not measured."""
+        data = x.permute(0, 3, 1, 2)
+        bits = [sign(data) for sign in self.signs]
+        bits *= len(self.convs) // len(bits)
+        return self.tail(self.merge([conv(each) for conv, each in zip(self.convs, bits, strict=True)]))
+
+
+def branches(size: Map, count: int, kind: str) -> Kernel:
+    """Merged branches, bits -> bits; of those with thresholds of their own, packing the bits is measured as well."""
+    inputs = (_input(size).permute(0, 2, 3, 1).contiguous(),)
+
+    def build() -> Built:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            module = _optimized(MergedBranches(size[2], count, kind), inputs)
+        merged = [b for b in bindings_of(module["main"]) if op_name(b.value) == "bnn.bconv2d"][:-1]
+        packed = [b.value.args[0].name for b in merged] if kind == "thresholds" else []
+        return Built(module, [*packed, *(b.var.name for b in merged)], [each.numpy() for each in inputs])
+
+    return Kernel(
+        f"branches{count}-{kind}-{_text(size)}-bits",
+        build,
+        binary_macs=count * Layer(size, size[2]).macs,
+        maps=(_bytes(size),) if kind == "thresholds" else (),
+        unfused=BRANCHES_APART,
+    )
+
+
 def _optimized(model: nn.Module, inputs: tuple[Tensor, ...]) -> tvm.IRModule:
     """A model as the compiler sees it before it lowers."""
     with torch.no_grad(), warnings.catch_warnings():
@@ -461,6 +524,9 @@ _CONVOLUTIONS = (
     ("bconv3x3-dilation4", Layer((32, 64, 256), 256, dilation=4)),
     ("bconv3x3-to65", Layer((28, 28, 33), 65)),
 )
+BRANCHES: tuple[tuple[Map, int, str], ...] = tuple(
+    (size, count, kind) for kind in DILATIONS for count in (3, 5) for size in WIDE
+)
 PACKED: tuple[Map, ...] = ((56, 56, 64), (64, 128, 128), (128, 256, 64), (256, 512, 64))
 
 KERNELS: tuple[Kernel, ...] = (
@@ -478,6 +544,7 @@ KERNELS: tuple[Kernel, ...] = (
     nearest((32, 64, 64), 4),
     nearest((16, 32, 128), 4),
     *(transposed((64, 128, 64), kernel) for kernel in (2, 3, 4)),
+    *(branches(size, count, kind) for size, count, kind in BRANCHES),
     attention(1024, 64, 4),
     attention(4096, 64, 4),
     attention(4096, 64, 4, softmax=True),

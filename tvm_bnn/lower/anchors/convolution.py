@@ -19,6 +19,7 @@ that which pixels count is known when the kernel is built, columns are left out 
 
 import operator
 from collections.abc import Callable, Mapping
+from functools import reduce
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -27,6 +28,7 @@ from tvm_bnn import ops
 from tvm_bnn.lower.anchors import Anchor, few_filters
 from tvm_bnn.lower.bit_counts import NIBBLES, byte_lanes, counts_bytes, different_bits, different_nibbles, looks_up
 from tvm_bnn.lower.bounds import within
+from tvm_bnn.lower.frame import Frame
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
 from tvm_bnn.lower.matrix import BYTES, HALVES, multiplies, multiplies_bfloat16, sign_byte, tile_sums
 from tvm_bnn.lower.reader import Reader
@@ -65,12 +67,20 @@ def block_filters(weight: np.ndarray, lanes: int) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(blocked, 1, -1))
 
 
-def _window(geometry: ops.BConv2DAttrs, kernel: tuple[int, ...], out: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of padded input that the windows reach."""
-    rows, columns = (
-        (out[axis] - 1) * geometry.strides[axis] + (kernel[axis] - 1) * geometry.dilation[axis] + 1 for axis in (0, 1)
-    )
-    return rows, columns
+def _shared_frame(reader: Reader, call: relax.Call) -> Frame:
+    """What all binary convolutions of the kernel read that read the same input with the same border."""
+    own, pad_value = call.args[0], int(call.attrs["pad_value"])
+    others = [reader.partition.definition[var] for var in reader.region.values] if reader.region is not None else []
+    alike = [
+        other
+        for other in others
+        if op_name(other) == "bnn.bconv2d" and other.args[0] == own and int(other.attrs["pad_value"]) == pad_value
+    ]
+    frames = [
+        Frame.of(ops.BConv2DAttrs.from_call(each.attrs), shape_of(each.args[1])[2:], shape_of(each)[2:])
+        for each in [call, *alike]
+    ]
+    return reduce(Frame.joined, frames)
 
 
 def _family(groups: int) -> str:
@@ -139,9 +149,8 @@ def constant_weights(reader: Reader, weight: np.ndarray, lanes: int) -> Callable
     return lambda n, o, ky, kx, c: values(o // lanes, ky, kx, c, o % lanes)
 
 
-def _in_plane(geometry: ops.BConv2DAttrs, y, x, height: int, width: int, rows: int, columns: int):
+def _in_plane(top: int, left: int, y, x, height: int, width: int, rows: int, columns: int):
     """Condition that a padded position lies on the input plane; None where it always does."""
-    top, left, _, _ = geometry.padding
     tests = []
     if top > 0:
         tests.append(y >= top)
@@ -154,12 +163,13 @@ def _in_plane(geometry: ops.BConv2DAttrs, y, x, height: int, width: int, rows: i
     return tirx.all(*tests) if tests else None
 
 
-def _taps_inside(geometry: ops.BConv2DAttrs, axis: int, kernel: int, size: int, window: int) -> Callable | None:
+def _taps_inside(geometry: ops.BConv2DAttrs, axis: int, kernel: int, size: int, count: int) -> Callable | None:
     """Which taps of an axis (0: rows, 1: columns) a sum counts, as position -> (first, the one behind the last).
 
     Those outside the plane are left out where they stand for zeros. None where all count.
     """
     before, step, dilation = geometry.padding[axis], geometry.strides[axis], geometry.dilation[axis]
+    window = (count - 1) * step + (kernel - 1) * dilation + 1
     if geometry.pad_value != 0 or (before <= 0 and window <= before + size):
         return None
 
@@ -194,55 +204,60 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     filters, per_group, *kernel = weight.shape
     out = shape_of(call)[2:]
     group_words, groups = words(per_group), geometry.groups
-    rows, columns = _window(geometry, tuple(kernel), out)
+    frame = _shared_frame(reader, call)
+    (above, before), rows, columns = frame.first(geometry), frame.rows, frame.columns
+    shared = (data, geometry.pad_value)
     padding_word = padding_words(geometry.pad_value, per_group)
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
-    top, left, _, _ = geometry.padding
     if multiplies(target, filters, out[1], groups):
         sums = tile_sums(
             reader,
             (batch, filters, *out),
-            (rows, columns),
+            frame,
             np.where(weight, 1, -1).astype(np.int8).transpose(0, 2, 3, 1),
-            lambda n, y, x, c: sign_of(reader, data, (n, y - top, x - left), c),
-            lambda y, x, *size: _in_plane(geometry, y, x, height, width, *size),
+            lambda n, y, x, c: sign_of(reader, data, (n, y - frame.top, x - frame.left), c),
+            lambda y, x, *size: _in_plane(frame.top, frame.left, y, x, height, width, *size),
             width,
             geometry.pad_value,
             geometry,
             runs=False,
+            shared=shared,
         )
         tally = product_tally(sums, int(np.prod(weight.shape[1:])))
         return Anchor(tally.count, "matrix_conv", tally=tally)
 
     def unpadded(n, y, x, c):
-        pixel = (n, y - top, x - left)
+        pixel = (n, y - frame.top, x - frame.left)
         if groups == 1:
             return word(reader, data, pixel, c)
         return group_word(reader, data, pixel, c // group_words, c % group_words, per_group)
 
     def padded(n, y, x, c):
-        inside = _in_plane(geometry, y, x, height, width, rows, columns)
+        inside = _in_plane(frame.top, frame.left, y, x, height, width, rows, columns)
         taken = unpadded(n, y, x, c)
         return taken if inside is None else tirx.if_then_else(inside, taken, padding_word(c % group_words))
 
-    counted_rows, counted_columns = _taps_inside(geometry, 0, kernel[0], height, rows), None
+    counted_rows, counted_columns = _taps_inside(geometry, 0, kernel[0], height, out[0]), None
     if groups == 1 and looks_up(target, filters):
         acc = _sums_by_tables(
-            reader, (batch, filters, *out), (rows, columns), weight, geometry, padded, target, counted_rows
+            reader, (batch, filters, *out), frame, weight, geometry, padded, target, counted_rows, shared
         )
     else:
         if target.popcount == "vpopcntdq" and groups == 1 and out[1] <= MOST_PIXELS and group_words >= LEAST_WORDS:
-            counted_columns = _taps_inside(geometry, 1, kernel[1], width, columns)
+            counted_columns = _taps_inside(geometry, 1, kernel[1], width, out[1])
         source = padded
         if counted_columns is not None and reader.layout_of.get(data) is Layout.BITS:
             source = unpadded  # what does not count is not read
         elif any(geometry.padding) or groups > 1:
-            source = reader.compute((batch, rows, columns, groups * group_words), padded, "pad")
+            size = (batch, rows, columns, groups * group_words)
+            source = reader.once(shared, lambda: reader.compute(size, padded, "pad"))
         acc = bit_sums(
             reader,
             (batch, filters, *out),
             (kernel[0], kernel[1], group_words),
-            lambda n, y, x, ky, kx, group, c: source(n, y * sy + ky * dy, x * sx + kx * dx, group * group_words + c),
+            lambda n, y, x, ky, kx, group, c: source(
+                n, y * sy + ky * dy + above, x * sx + kx * dx + before, group * group_words + c
+            ),
             constant_weights(reader, pack_words(weight.transpose(0, 2, 3, 1)), target.lanes32),
             target,
             groups,
@@ -257,21 +272,22 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
 def _sums_by_tables(
     reader: Reader,
     shape: tuple[int, int, int, int],
-    window: tuple[int, int],
+    frame: Frame,
     weight: np.ndarray,
     geometry: ops.BConv2DAttrs,
     padded: Callable,
     target,
     counted: Callable | None,
+    shared: tuple,
 ):
     """Stage ``acc`` of how many bits differ, looked up in tables; stage ``pad`` has what chooses them.
 
-    shape : (N, O, H, W) of the result. window : rows and columns of padded input. padded : (n, y, x, position) -> word.
-    counted : ``rows`` of window_sums.
+    shape : (N, O, H, W) of the result. frame : of the padded input. padded : (n, y, x, position) -> word.
+    counted : ``rows`` of window_sums. shared : what the stage ``pad`` is known by.
     """
     nibbles = pack_nibbles(weight.transpose(0, 2, 3, 1))
     filters, height, width, held = nibbles.shape
-    (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
+    (sy, sx), (dy, dx), (above, before) = geometry.strides, geometry.dilation, frame.first(geometry)
     # columns of the kernel that lie side by side are more channels: fewer, longer blocks
     taps = (height, 1, width * held) if dx == 1 else (height, width, held)
 
@@ -279,12 +295,14 @@ def _sums_by_tables(
         word, shift = padded(n, y, x, k // NIBBLES), tirx.Cast("uint32", k % NIBBLES * 4)
         return tirx.Cast("uint8", (word >> shift) << tirx.const(4, "uint32"))
 
-    tables = reader.compute((shape[0], *window, held), spread, "pad")
+    tables = reader.once(shared, lambda: reader.compute((shape[0], frame.rows, frame.columns, held), spread, "pad"))
     return different_nibbles(
         reader,
         shape,
         taps,
-        lambda n, y, x, ky, kx, _group, k: tables(n, y * sy + ky * dy, x * sx + kx * dx + k // held, k % held),
+        lambda n, y, x, ky, kx, _group, k: tables(
+            n, y * sy + ky * dy + above, x * sx + kx * dx + before + k // held, k % held
+        ),
         constant_weights(reader, nibbles.reshape(filters, *taps), byte_lanes(target, filters)),
         byte_lanes(target, filters),
         counted,
@@ -383,7 +401,8 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     batch, channels, height, width = shape_of(data)
     out, dtype = shape_of(call)[2:], dtype_of(data)
     filters, *kernel, per_group = weight.shape
-    rows, columns = _window(geometry, (kernel[0], kernel[1]), out)
+    frame = Frame.of(geometry, (kernel[0], kernel[1]), out)
+    rows, columns = frame.rows, frame.columns
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
     top, left, _, _ = geometry.padding
 
@@ -391,14 +410,14 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         return reader.element(data, (n, c, y - top, x - left))
 
     def inside(y, x, rows, columns):
-        return _in_plane(geometry, y, x, height, width, rows, columns)
+        return _in_plane(top, left, y, x, height, width, rows, columns)
 
     if multiplied(call, target, reader.partition.definition):
         halves = dtype == "float32"
         sums = tile_sums(
             reader,
             (batch, filters, *out),
-            (rows, columns),
+            frame,
             _upper_halves(weight) if halves else weight,
             (lambda *i: _upper_half(element(*i))) if halves else element,
             inside,
