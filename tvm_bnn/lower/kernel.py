@@ -117,11 +117,10 @@ class KernelBuilder:
             reader.suffix = f"{whole}_{number}"
             self._anchor(reader, var)
         reader.suffix = whole
-        shape = stored_shape(region.shape, Layout.MAP)
         if len(region.joints) == 1:
-            self._add_map(reader, region.joints[0], shape, "joint")
+            self._add_map(reader, region.joints[0], stored_shape(region.shape, Layout.MAP), "joint")
         elif region.joints:
-            self._add_maps(reader, region.joints, shape, "joint")
+            self._add_maps(reader, region.joints, stored_shape(region.shape, Layout.MAP), "joint")
 
     def _add_source(self, reader: Reader, region: Region, source: Region) -> None:
         """Build what a region reads row by row: stages of its sums, ending in _0, and its maps, ``map_i``.
