@@ -39,3 +39,21 @@ def test_wraps_around(build_cases, compile_and_run, target_of, target):
         integer, bits = results[2 * number : 2 * number + 2]
         first, last = (np.broadcast_to(np.array(v, np.int64), FILTERS).reshape(1, -1, 1, 1) for v in (lowest, span))
         np.testing.assert_array_equal(bits, (integer.astype(np.int64) - first) % 2**32 <= last, str((lowest, span)))
+
+
+@pytest.mark.parametrize("target", ["avx512", "avx2", "generic"])
+@pytest.mark.parametrize("span", [8, 2**32 - 9])
+def test_windows_outside_of_the_map(build_cases, compile_and_run, target_of, target, span):
+    """The sum of no taps is the number 0 to LLVM, which takes it that even unsigned differences do not wrap around."""
+
+    def build(case):
+        geometry = ops.BConv2DAttrs(padding=(0, 1, 2, 0), strides=(1, 2))
+        integer = case.emit(ops.bconv2d(case.bits(1, 1, 2, 2), case.signs(33, 1, 2, 2), geometry))
+        lowest = np.arange(-20, 13).astype(np.int32).reshape(1, -1, 1, 1)
+        tested = ops.interval(integer, relax.const(lowest), relax.const(np.full((1, 1, 1, 1), span, np.uint32)))
+        return relax.Tuple([case.emit(tested)])
+
+    module, data, _ = build_cases({"case": build}, ["case"], ["case"])
+    (bits,) = compile_and_run(module, data, target_of(target))
+    ahead = (0 - np.arange(-20, 13)) % 2**32
+    np.testing.assert_array_equal(bits[0, :, 2, 0], ahead <= span)

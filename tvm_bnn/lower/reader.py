@@ -16,7 +16,7 @@ from tvm_bnn.errors import UnsupportedError
 from tvm_bnn.lower.index import Index, Scalar, broadcast_index, shifted, split_offset, zero
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, stored_shape, words
 from tvm_bnn.lower.scalar import immediate, reads, scalar
-from tvm_bnn.lower.tally import Table, Tally, stored_table
+from tvm_bnn.lower.tally import Table, Tally, number_tally, stored_table
 from tvm_bnn.lower.views import VIEWS, nearest
 from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
 from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
@@ -153,11 +153,13 @@ class Reader:
         return scalar(call, operands)
 
     def _test_of_count(self, call: relax.Call, index: Index) -> Scalar | None:
-        """An integer test as a comparison of what the integer counts, where that is possible."""
-        if op_name(call) != "bnn.interval" or call.args[0] not in self.tallies:
+        """An integer test as comparisons of what the integer counts, where constants tell them."""
+        if op_name(call) != "bnn.interval":
             return None
+        data = call.args[0]
         lowest, span = (Table.of(a, lambda expr: self.partition.definition.get(expr)) for a in call.args[1:])
-        return self.tallies[call.args[0]].test(lowest, span, self.table, index)
+        tally = self.tallies.get(data) or number_tally(lambda i: self.element(data, broadcast_index(i, shape_of(data))))
+        return tally.test(lowest, span, self.table, index) if len(index) == 4 else None
 
     def _tuple_field(self, item: relax.TupleGetItem, index: Index) -> Scalar:
         source = item.tuple_value

@@ -32,22 +32,10 @@ def _affine(call, x, scale, shift):
 
 
 def _interval(call, x, lowest, width):
-    """Wraps around, as unsigned arithmetic may. TVM simplifies as if it did not, so it sees no number in it."""
-    if not isinstance(lowest, tirx.IntImm):
-        return x.astype("uint32") - lowest.astype("uint32") <= _hidden(width, lowest)
-    if not isinstance(width, tirx.IntImm):
-        return x.astype("uint32") - _hidden(lowest, width) <= width
-    first, last = int(lowest.value), int(lowest.value) + int(width.value) % (1 << 32)
-    if last < 1 << 31:
-        return tirx.And(x >= lowest, x <= tirx.const(last, "int32"))
-    return tirx.Or(x >= tirx.const(first, "int32"), x <= tirx.const(last - (1 << 32), "int32"))
-
-
-def _hidden(number, loaded):
-    """A number modulo 2**32, told to LLVM alone: with a term of something loaded that is 0."""
-    if not isinstance(number, tirx.IntImm):
-        return number.astype("uint32")
-    return (loaded.astype("uint32") & tirx.const(0, "uint32")) | tirx.const(int(number.value) % (1 << 32), "uint32")
+    """Modulo 2**32, in 64 bits: TVM and LLVM take it that differences of 32 bits never wrap around."""
+    ahead = x.astype("int64") - lowest.astype("int64")
+    ahead = tirx.Select(ahead < 0, ahead + tirx.const(1 << 32, "int64"), ahead)
+    return ahead <= width.astype("int64")
 
 
 def _not(x):

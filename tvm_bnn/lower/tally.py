@@ -67,46 +67,58 @@ class Tally:
         """The integer sum, int32; read : loads a constant of a table at an index."""
         return read(self.base, index) + tirx.const(self.factor, "int32") * self.count(index).astype("int32")
 
-    def bounds(self, lowest: Table, span: Table) -> tuple[np.ndarray, np.ndarray] | None:
-        """First and last count [O, CY, CX] that pass; None where all but an interval do."""
-        low, base = lowest.values.astype(np.int64), self.base.values.astype(np.int64)
-        high = low + span.values.astype(np.int64)
-        if (high >= 1 << 31).any():
-            return None
-        first, last = low - base, high - base
-        if self.factor < 0:
-            first, last = -(last // -self.factor), first // self.factor
-        return first, last
-
     def test(self, lowest: Table | None, span: Table | None, read: Callable[[Table, Index], Scalar], index: Index):
-        """``bnn.interval`` of the sum as a test of the count; None where that is no simpler.
+        """``bnn.interval`` of the sum as a test of the count; None where what tells it is in no tables alike.
 
-        read : loads a constant of a table at an index.
+        read : loads a constant of a table at an index. Nothing is subtracted: TVM and LLVM take it that even unsigned
+        differences never wrap around.
         """
         if lowest is None or span is None:
             return None
         classed = [table for table in (self.base, lowest, span) if table.has_classes]
         if any((table.rows, table.columns) != (classed[0].rows, classed[0].columns) for table in classed):
             return None
-        found = self.bounds(lowest, span)
-        if found is None:
-            return None
-        first, last = found
         where = classed[0] if classed else self.base
-        if (first <= self.least).all():
-            limit = np.clip(last + 1, self.least, self.most + 1).astype(self.dtype)
-            return self.count(index) < read(Table(limit, where.rows, where.columns), index)
-        if (last >= self.most).all():
-            limit = np.clip(first, self.least, self.most + 1).astype(self.dtype)
-            return self.count(index) >= read(Table(limit, where.rows, where.columns), index)
-        if self.factor == 1 or first.size == 1:  # TVM simplifies a difference of numbers as if it did not wrap around
-            return None
+
+        def constant(values: np.ndarray, dtype: str) -> Scalar:
+            return read(Table(values.astype(dtype), where.rows, where.columns), index)
+
+        first, last, outside = self._bounds(lowest, span)
+        count = self.count(index)
+        if not outside.any() and self.most < np.iinfo(self.dtype).max:
+            if (first <= self.least).all():
+                return count < constant(np.clip(last + 1, self.least, self.most + 1), self.dtype)
+            if (last >= self.most).all():
+                return count >= constant(np.clip(first, self.least, self.most + 1), self.dtype)
+        first, last = np.maximum(first, self.least), np.minimum(last, self.most)
         never = last < first
-        begin, width = (
-            Table(np.where(never, *choice).astype(np.uint32), where.rows, where.columns)
-            for choice in ((self.most + 1, first), (0, last - first))
+        begin, end = (
+            constant(np.where(never, self.most, first), self.dtype),
+            constant(np.where(never, self.least, last), self.dtype),
         )
-        return self.count(index) - read(begin, index) <= read(width, index)
+        if outside.all():
+            return tirx.Or(count < begin, count > end)
+        inside = tirx.And(count >= begin, count <= end)
+        return tirx.NE(inside.astype("uint8"), constant(outside, "uint8")) if outside.any() else inside
+
+    def _bounds(self, lowest: Table, span: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First and last count [O, CY, CX] that pass; or, where the third is True, that alone do not."""
+        low, high = (
+            values.astype(np.int64) for values in (lowest.values, lowest.values.astype(np.int64) + span.values)
+        )
+        outside = high >= 1 << 31  # it wraps around: all but what lies between its end and its beginning
+        low, high = np.where(outside, high - (1 << 32) + 1, low), np.where(outside, low - 1, high)
+        base = self.base.values.astype(np.int64)
+        first, last = low - base, high - base
+        if self.factor < 0:
+            first, last = -(last // -self.factor), first // self.factor
+        return first, last, np.broadcast_to(outside, first.shape)
+
+
+def number_tally(number: Callable[[Index], Scalar]) -> Tally:
+    """Any int32, as a sum that is counted by itself."""
+    ends = np.iinfo(np.int32)
+    return Tally(number, Table.of_number(0), 1, int(ends.min), int(ends.max), "int32")
 
 
 def different_bits_tally(acc: Callable, base: Table, terms: int) -> Tally:
