@@ -51,7 +51,7 @@ def _view_word(reader: Reader, var: relax.Var, value: relax.Expr, pixel: tuple, 
         n, h, w = pixel
         rows, columns = (nearest_source(value, axis, i) for axis, i in ((2, h), (3, w)))
         return word(reader, value.args[0], (n, rows, columns), position)
-    if op_name(value) in _SAME_BITS and _only_channels(var) and _only_channels(value.args[0]):
+    if op_name(value) in _SAME_BITS and _same_channels(var, value.args[0]):
         return word(reader, value.args[0], pixel, position)
     if op_name(value) == "relax.concat" and int(value.attrs.axis) == 1:
         return _concat_word(reader, value, pixel, position)
@@ -122,10 +122,10 @@ def _stored_word(reader: Reader, var: relax.Var, pixel: tuple, position) -> Scal
     return reader.stored(var)(*where, position)
 
 
-def _only_channels(expr: relax.Expr) -> bool:
-    """Whether a tensor is [N, C] or [N, C, 1, ...]."""
-    shape = shape_of(expr)
-    return len(shape) >= 2 and math.prod(shape[2:]) == 1
+def _same_channels(*tensors: relax.Expr) -> bool:
+    """Whether tensors are [N, C] or [N, C, 1, ...], of the same N and C."""
+    shapes = [shape_of(tensor) for tensor in tensors]
+    return len({shape[:2] for shape in shapes}) == 1 and all(math.prod(shape[2:]) == 1 for shape in shapes)
 
 
 def _split_word(reader: Reader, item: relax.TupleGetItem, pixel: tuple, position) -> Scalar | None:
