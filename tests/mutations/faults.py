@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 from tvm import tirx
 
-from tvm_bnn.lower import scalar, tally, words
+from tvm_bnn.lower import tally, words
 from tvm_bnn.lower.anchors import convolution
 from tvm_bnn.relay_passes import (
     alphabet,
@@ -158,22 +158,26 @@ def _unscaled_shift(coefficients):
     return faulty
 
 
-def _signed_interval(_rule):
-    return lambda call, x, lowest, width: tirx.And(x >= lowest, x <= lowest + width.astype("int32"))
+def _never_outside(bounds):
+    def faulty(self, lowest, span):
+        first, last, outside = bounds(self, lowest, span)
+        return first, last, np.zeros_like(outside)
+
+    return faulty
 
 
 def _one_bit_more(padding_words):
     return lambda pad_value, per_group: padding_words(pad_value, per_group + 1 if per_group % 32 else per_group)
 
 
-def _no_border(_base):
+def _no_border(_base_of_sums):
     return lambda weight, *_: tally.Table.of_number(int(np.prod(weight.shape[1:])))
 
 
 def _one_count_more(bounds):
     def faulty(self, lowest, span):
-        found = bounds(self, lowest, span)
-        return None if found is None else (found[0], found[1] + 1)
+        first, last, outside = bounds(self, lowest, span)
+        return first, last + 1, outside
 
     return faulty
 
@@ -236,11 +240,11 @@ FAULTS = [
     ),
     Fault("shift without its sign", fold_affine, "coefficients", _unscaled_shift, "epilogue"),
     # kernels
-    Fault("interval without wrapping", scalar.SCALAR, "bnn.interval", _signed_interval, "slopes", True),
-    Fault("border correction left out", convolution, "_base", _no_border, "chain", True),
-    Fault("one count too many passes a test", tally.Tally, "bounds", _one_count_more, "chain", True),
+    Fault("interval without wrapping", tally.Tally, "_bounds", _never_outside, "slopes", True),
+    Fault("border correction left out", convolution, "base_of_sums", _no_border, "chain", True),
+    Fault("one count too many passes a test", tally.Tally, "_bounds", _one_count_more, "chain", True),
     Fault("border classes from the end", convolution, "border_classes", _classes_from_the_end, "two_levels", True),
-    Fault("padded word one bit too long", convolution, "_padding_words", _one_bit_more, "padded", True),
+    Fault("padded word one bit too long", convolution, "padding_words", _one_bit_more, "padded", True),
     Fault("bits of a word in the other order", convolution, "pack_words", _big_endian, "chain", True),
     Fault("words of group 0 for every group", convolution, "group_word", _always_group_0, "per_channel", True),
     Fault("word before the right one", words, "_stored_word", _next_word, "rearranged", True),
