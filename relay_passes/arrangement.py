@@ -49,6 +49,13 @@ class Arrangement:
         axes = call.attrs.axes
         return self.permuted([int(a) % rank for a in axes] if axes is not None else list(reversed(range(rank))))
 
+    def then_all(self, steps: Sequence[tuple[relax.Expr, tuple[int, ...]]]) -> "Arrangement | None":
+        """This, and a chain of reshapes and permutations, the last first, each with its shape; None as in ``then``."""
+        arrangement: Arrangement | None = self
+        for call, shape in reversed(steps):
+            arrangement = None if arrangement is None else arrangement.then(call, shape)
+        return arrangement
+
     def permuted(self, axes: Sequence[int]) -> "Arrangement":
         """This, and a permutation of the axes of its result."""
         cut = self._cut(self.shape)

@@ -31,7 +31,7 @@ def _is_flat(expr: relax.Expr) -> bool:
 
 class _Hoister(DataflowRewriter):
     def rewrite(self, call: relax.Call, name: str) -> relax.Expr | None:
-        if _is_pointwise(call):
+        if is_pointwise(call):
             resize = self.lookup(call.args[0])
             return self._before(call, resize, [resize.args[0], call.args[1]]) if _enlarges(resize) else None
         if op_name(call) not in ELEMENTWISE or len(shape_of(call)) != 4:
@@ -54,7 +54,7 @@ class _Hoister(DataflowRewriter):
         return relax.Call(resize.op, [inner, *resize.args[1:]], resize.attrs, resize.ty_args, resize.span)
 
 
-def _is_pointwise(call: relax.Call) -> bool:
+def is_pointwise(call: relax.Call) -> bool:
     """Whether a call is a convolution with constant weights whose results read one pixel each, at their own place."""
     if op_name(call) not in ("bnn.bconv2d", "relax.nn.conv2d") or not is_constant(call.args[1]):
         return False

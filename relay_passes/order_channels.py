@@ -74,9 +74,7 @@ class _Orderer(DataflowRewriter):
         while is_arrangement(self.lookup(data)):
             steps.append((self.lookup(data), shape_of(data)))
             data = steps[-1][0].args[0]
-        arrangement: Arrangement | None = Arrangement.identity(shape_of(data))
-        for call, shape in reversed(steps):
-            arrangement = None if arrangement is None else arrangement.then(call, shape)
+        arrangement = Arrangement.identity(shape_of(data)).then_all(steps)
         return None if arrangement is None else arrangement.inverse()
 
     def _ordered(self, expr: relax.Expr, order: Order, span: tvm.ir.Span | None) -> relax.Expr:

@@ -90,17 +90,19 @@ def test_declines(build, run, kind):
     tvm.ir.assert_structural_equal(run(module, OrderChannels()), module)
 
 
-def test_a_repeated_map_is_added_before(build, run, agree, operators):
-    def function(x, y):
-        large = emit(
-            relax.op.image.resize2d(
-                y, (6, 10), layout="NCHW", method="nearest_neighbor",
-                coordinate_transformation_mode="asymmetric", rounding_method="floor",
-            )
-        )  # fmt: skip
-        return add(shuffled(normalised(x)), large)
+def with_repeated(x, y):
+    """A pixel shuffle, plus a small map repeated over its blocks."""
+    large = emit(
+        relax.op.image.resize2d(
+            y, (6, 10), layout="NCHW", method="nearest_neighbor",
+            coordinate_transformation_mode="asymmetric", rounding_method="floor",
+        )
+    )  # fmt: skip
+    return add(shuffled(normalised(x)), large)
 
-    module = build(function, BITS, (1, 12, 3, 5), dtypes=("bool", "float32"))
+
+def test_a_repeated_map_is_added_before(build, run, agree, operators):
+    module = build(with_repeated, BITS, (1, 12, 3, 5), dtypes=("bool", "float32"))
     after = run(module, OrderChannels(), SinkViews())
     assert operators(after)[1:4] == ["bnn.affine", "relax.tile", "relax.add"]
     assert "relax.image.resize2d" not in operators(after)
@@ -110,16 +112,7 @@ def test_a_repeated_map_is_added_before(build, run, agree, operators):
 def test_a_map_repeated_otherwise_stays(build, run, operators):
     """Channels of the shuffle lie apart without OrderChannels, so a pixel's are no block of channels."""
 
-    def function(x, y):
-        large = emit(
-            relax.op.image.resize2d(
-                y, (6, 10), layout="NCHW", method="nearest_neighbor",
-                coordinate_transformation_mode="asymmetric", rounding_method="floor",
-            )
-        )  # fmt: skip
-        return add(shuffled(normalised(x)), large)
-
-    module = build(function, BITS, (1, 12, 3, 5), dtypes=("bool", "float32"))
+    module = build(with_repeated, BITS, (1, 12, 3, 5), dtypes=("bool", "float32"))
     assert operators(run(module, SinkViews())).count("relax.image.resize2d") == 1
 
 

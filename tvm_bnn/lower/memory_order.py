@@ -38,8 +38,7 @@ def memory_order(
             return None
         (expr,) = read
     order = _stored(shape_of(expr), layout_of[expr])
-    for value, shape in reversed(steps):
-        order = None if order is None else order.then(value, shape)
+    order = None if order is None else order.then_all(steps)
     return None if order is None else (expr, order)
 
 

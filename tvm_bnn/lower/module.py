@@ -13,7 +13,7 @@ import tvm_ffi
 from tvm import relax
 
 from tvm_bnn.lower.anchors import builder_of
-from tvm_bnn.lower.anchors.convolution import is_pointwise, multiplied
+from tvm_bnn.lower.anchors.convolution import multiplied
 from tvm_bnn.lower.anchors.reduction import summed_bits
 from tvm_bnn.lower.argmax_resize import argmax_of_resize
 from tvm_bnn.lower.in_place import write_in_place
@@ -23,6 +23,7 @@ from tvm_bnn.lower.matrix import TILE_CHANNELS
 from tvm_bnn.lower.memory_order import memory_order
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.words import has_words
+from tvm_bnn.relay_passes.hoist_upsample import is_pointwise
 from tvm_bnn.relay_passes.partition import Kernels, Partition, Region, partition
 from tvm_bnn.relay_passes.readers import operands
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of

@@ -31,9 +31,7 @@ def _arranged(reader: "Reader", call: relax.Call, index: Index) -> Scalar:
             break
         steps.append((value, shape_of(source)))
         source = value.args[0]
-    order: Arrangement | None = Arrangement.identity(shape_of(source))
-    for value, shape in reversed(steps):
-        order = None if order is None else order.then(value, shape)
+    order = Arrangement.identity(shape_of(source)).then_all(steps)
     channels = shape_of(call)[1:2]  # padded ones are asked for too
     bounded = tuple(reader.inside(i, channels[0]) if axis == 1 else i for axis, i in enumerate(index))
     place = None if order is None else order.place(bounded)

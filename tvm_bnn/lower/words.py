@@ -71,8 +71,7 @@ def _arranged_word(reader: Reader, var: relax.Var, pixel: tuple, position) -> Sc
     (n, c, *plane), (rows, channels, *result) = shapes
     by_words = (n, c // WORD, WORD, *plane)
     order = Arrangement.identity(by_words).reshaped(shapes[0])
-    for value, shape in reversed(steps):
-        order = None if order is None else order.then(value, shape)
+    order = None if order is None else order.then_all(steps)
     order = None if order is None else order.reshaped((rows, channels // WORD, WORD, *result))
     if order is None or not order.keeps(2, 2):
         return None

@@ -331,12 +331,6 @@ def multiplied(call: relax.Call, target, definition: Mapping[relax.Var, relax.Ex
     return (halves or dtype_of(call.args[0]) == "int8") and multiplies(target, filters, width, int(call.attrs.groups))
 
 
-def is_pointwise(call: relax.Call) -> bool:
-    """Whether a binary convolution reads of its input what lies at the place of the result."""
-    geometry = ops.BConv2DAttrs.from_call(call.attrs)
-    return shape_of(call.args[1])[2:] == (1, 1) and geometry.strides == (1, 1) and not any(geometry.padding)
-
-
 def padding_words(pad_value: int, per_group: int):
     """The word that stands for a padded pixel: bits 1 for +1 (only in valid channels), bits 0 for -1 and for 0."""
     full, rest = divmod(per_group, WORD)

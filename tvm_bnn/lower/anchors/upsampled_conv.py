@@ -55,7 +55,7 @@ class Shared:
     geometry: ops.BConv2DAttrs
 
     @classmethod
-    def of(cls, reader: Reader, call: relax.Call, target) -> "Shared | None":
+    def of(cls, reader: Reader, call: relax.Call) -> "Shared | None":
         """What a convolution shares; None where it reads its input as a view like any other.
 
         It shares where its kernel has no other convolution, by whole words of filters and whole blocks of s * s pixels.
@@ -113,7 +113,7 @@ class Shared:
 
 def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     """Binary convolution of stored bits; the element is the exact integer sum (int32)."""
-    shared = Shared.of(reader, call, target)
+    shared = Shared.of(reader, call)
     if shared is None:
         return convolution.bconv2d(reader, call, target)
     weight, out = value_of(call.args[1]), shape_of(call)[2:]
