@@ -7,7 +7,8 @@ its own region or from lower numbers, so region g only ever reads regions below 
 branches, each with thresholds of its own) are then one region, which reads these maps once.
 
 Where members add results of two binary convolutions, the later region takes in the earlier one, so that neither result
-is ever stored, as long as nothing before the later region reads the earlier one.
+is ever stored, as long as nothing before the later region reads the earlier one. So do regions without an anchor, such
+as the sum of maps of which each is weighed by itself first.
 
 A region that only one other reads may be its *source*, made in its kernel a few rows at a time: a float convolution (a
 stem) whose large map only a max-pooling reads; a binary convolution whose bits a 1x1 convolution reads, or scores of an
@@ -87,6 +88,10 @@ class Region:
         return [*(self.source.values if self.source else []), *self.anchors[::-1], *self.members, *self.row_sums]
 
 
+#: For each value of a region: the regions that read it, None for the caller, and whether through a view.
+Reading = dict[relax.Var, list[tuple[Region | None, bool]]]
+
+
 @dataclass
 class Partition:
     """Regions in an order in which they can run, and what every variable is bound to."""
@@ -153,10 +158,12 @@ class _Partitioner:
             else:
                 self._new_region(var, anchor=var)
                 self.regions[-1].absorbed = next((o for o in operands(value) if o in self.absorbed), None)
-        self._merge_sums()
+        self._merge_where(self._adds_up)
+        self._merge_where(self._has_its_maps)
         self._take_sources()
         self._compute_rows()
         self._compute_where_read()
+        self._merge_where(self._has_maps)  # later: what a reader computes is not stored
         self._compare_together()
         self._find_outputs()
         return Partition(self.regions, self.definition, self.region_of)
@@ -194,22 +201,22 @@ class _Partitioner:
         self.region_of[var] = region
         self.depends[var] = region.index
 
-    def _merge_sums(self) -> None:
-        """Let a region whose members read another convolution's region element for element take that region in."""
+    def _merge_where(self, may: Callable[[Region, Region, Reading], bool]) -> None:
+        """Let a region whose members read another one element for element take that region in, where it may."""
         reading = self._reading()
         for region in list(self.regions):
             merged = True
             while merged:
                 merged = False
                 for earlier in self._summands(region):
-                    if self._may_merge(earlier, region, reading):
+                    if self._may_follow(earlier, region, reading) and may(earlier, region, reading):
                         self._merge(earlier, region, self._joints_of_sum(earlier, region, reading))
                         merged = True
                         break
 
-    def _reading(self) -> dict[relax.Var, list[tuple[Region | None, bool]]]:
-        """For each value of a region: the regions that read it, None for the caller, and whether through a view."""
-        reading: dict[relax.Var, list[tuple[Region | None, bool]]] = {var: [] for var in self.region_of}
+    def _reading(self) -> Reading:
+        """Who reads what, of the regions as they are."""
+        reading: Reading = {var: [] for var in self.region_of}
 
         def note(var: relax.Var, reader: Region | None, through_view: bool) -> None:
             if var in reading:
@@ -235,12 +242,9 @@ class _Partitioner:
         }
         return [found[index] for index in sorted(found, reverse=True)]
 
-    def _may_merge(self, earlier: Region, region: Region, reading) -> bool:
-        if earlier.shape != region.shape or len(region.shape) != 4 or region.shape[1] < 32:
-            return False
-        if any(not self._is_plain_sum(var) for r in (earlier, region) for var in r.anchors) or not region.anchors:
-            return False
-        if not earlier.anchors or len(region.anchors) + len(earlier.anchors) > MOST_SUMMANDS:
+    def _may_follow(self, earlier: Region, region: Region, reading: Reading) -> bool:
+        """Whether a region can be computed no sooner than a later one of its shape, element for element with it."""
+        if earlier.shape != region.shape or len(region.shape) != 4:
             return False
         for var in earlier.values:
             for reader, through_view in reading[var]:
@@ -249,7 +253,25 @@ class _Partitioner:
                     return False
                 if home is not None and home is not earlier and home.index < region.index:
                     return False
+        return True
+
+    def _adds_up(self, earlier: Region, region: Region, reading: Reading) -> bool:
+        """Whether one kernel can add up the convolutions of both."""
+        if not earlier.anchors or not region.anchors or region.shape[1] < 32:
+            return False
+        anchors = [*earlier.anchors, *region.anchors]
+        if len(anchors) > MOST_SUMMANDS or not all(map(self._is_plain_sum, anchors)):
+            return False
         return bool(self._joints_of_sum(earlier, region, reading))
+
+    def _has_maps(self, earlier: Region, region: Region, reading: Reading) -> bool:
+        """Whether both are elementwise."""
+        return not earlier.anchors and not region.anchors
+
+    def _has_its_maps(self, earlier: Region, region: Region, reading: Reading) -> bool:
+        """Whether both are elementwise, and no other region reads the earlier one."""
+        homes = {self._home(reader) for var in earlier.values for reader, _ in reading[var]}
+        return self._has_maps(earlier, region, reading) and homes <= {earlier, region}
 
     def _take_sources(self) -> None:
         """Let a max-pooling, a 1x1 convolution or a product take in the sum that it alone reads."""
@@ -389,6 +411,8 @@ class _Partitioner:
 
     def _joints_of_sum(self, earlier: Region, region: Region, reading) -> list[relax.Var]:
         """The member of both regions through which all depends on their convolutions, or one of each of these."""
+        if not region.anchors:
+            return []
         values = [*earlier.values, *region.values]
         outputs = [v for v in values if any(self._home(r) not in (earlier, region) for r, _ in reading[v])]
         anchors, members = [*region.anchors, *earlier.anchors], [*earlier.members, *region.members]

@@ -146,6 +146,48 @@ def test_thresholds_of_one_map_are_compared_together(build, emit, maps, regions)
     check_order(parts)
 
 
+def weighted(x, emit, between=lambda maps: maps):
+    """Two pooled maps, each weighed by itself, and their sum."""
+    maps = [emit(max_pool2d(x, (1, 1))) for _ in range(2)]
+    weights = [emit(relax.op.sigmoid(emit(relax.op.mean(each, axis=[2, 3], keepdims=True)))) for each in maps]
+    maps = [emit(multiply(each, weight)) for each, weight in zip(maps, weights, strict=True)]
+    return emit(add(*between(maps)))
+
+
+def test_maps_that_are_weighed_one_by_one_are_added_up_in_one_kernel(build, emit):
+    parts = partition(build(lambda x: relax.Tuple([weighted(x, emit)]), SHAPE)["main"])
+    assert described(parts)[-1] == ("", ["multiply", "multiply", "add"], 1)
+    assert [anchor for anchor, *_ in described(parts)].count("") == 1
+    check_order(parts)
+
+
+def test_maps_that_others_read_too_are_outputs_of_that_kernel(build, emit):
+    def function(x):
+        kept = []
+        total = weighted(x, emit, lambda maps: kept.extend(maps) or maps)
+        return relax.Tuple([total, *(emit(compared(emit, each, 1.0)) for each in kept)])
+
+    parts = partition(build(function, SHAPE)["main"])
+    assert [anchor for anchor, *_ in described(parts)].count("") == 1
+    assert described(parts)[-1][2] == 3
+    check_order(parts)
+
+
+def test_maps_that_another_kernel_reads_in_between_stay_apart(build, emit):
+    def function(x):
+        pooled = []
+
+        def between(maps):
+            pooled.append(emit(relax.op.sigmoid(emit(relax.op.mean(maps[0], axis=[2, 3], keepdims=True)))))
+            return [maps[0], emit(multiply(maps[1], pooled[0]))]
+
+        return relax.Tuple([weighted(x, emit, between), *pooled])
+
+    parts = partition(build(function, SHAPE)["main"])
+    assert ("", ["multiply"], 1) in described(parts)
+    check_order(parts)
+
+
 def resized(x, method="linear"):
     return resize2d(x, (9, 9), layout="NCHW", method=method, coordinate_transformation_mode="half_pixel")
 

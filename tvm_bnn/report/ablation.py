@@ -1,6 +1,7 @@
 """The suite `ablation`: a network as it is compiled, and with one optimisation after the other switched off.
 
-What an optimisation buys is measured end to end. All variants give the same result, bit for bit, which is checked.
+What an optimisation buys is measured end to end. All variants give the same result, bit for bit, which is checked. A
+variant with the same kernels is none, and is left out of the row: the network has nothing that the optimisation is for.
 """
 
 from __future__ import annotations
@@ -12,11 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+import tvm
+import tvm_ffi
+
 from tvm_bnn.compiler import compile_source
 from tvm_bnn.console import Progress
+from tvm_bnn.frontend.naming import name_by_node
 from tvm_bnn.frontend.source import Source
 from tvm_bnn.lower import module as lowering
-from tvm_bnn.relay_passes import partition
+from tvm_bnn.lower.anchors import upsampled_conv
+from tvm_bnn.relay_passes import partition, pipeline
+from tvm_bnn.relay_passes.decisions import Decisions
+from tvm_bnn.relay_passes.rewriter import op_name
 from tvm_bnn.report import variants
 from tvm_bnn.report.machine import Limits
 from tvm_bnn.report.networks import NETWORKS, ROUNDS, Network
@@ -59,15 +67,40 @@ def _no(*_calls: Any) -> bool:
     return False
 
 
+def _unpaired(*readers: str) -> tuple[Any, str, Any]:
+    """Kernels in which these operators read no rows of sums that the kernel makes itself."""
+    able = lowering._kernels
+
+    def less(target: Target) -> partition.Kernels:
+        pairs = able(target).pairs
+        return dataclasses.replace(
+            able(target), pairs=lambda first, second: op_name(second) not in readers and pairs(first, second)
+        )
+
+    return lowering, "_kernels", less
+
+
+def _no_pass(name: str) -> tuple[Any, str, Any]:
+    """The pipeline without a pass."""
+    return pipeline, name, lambda *_: tvm.ir.transform.Sequential([])
+
+
 SWITCHES: tuple[Switch, ...] = (
     Switch("matrix unit", target=lambda target: dataclasses.replace(target, matrix="")),
     Switch("epilogues", _kernels(take_members=_no)),
     Switch("shared kernels of sums", (partition, "MOST_SUMMANDS", 1)),
-    Switch("rows for 1x1 convolutions", _kernels(pairs=_no)),
+    Switch("thresholds of branches together", (partition._Partitioner, "_compare_together", lambda self: None)),
+    Switch("rows for 1x1 convolutions", _unpaired("bnn.bconv2d")),
+    Switch("rows of scores", _unpaired("bnn.bmatmul", "bnn.weighted_mean")),
     Switch("sums of rows", _kernels(sum_rows=_no)),
     Switch("pooling where the map is made", (partition, "LARGE_MAP", float("inf"))),
     Switch("head that computes its rows", (partition, "MOST_READERS", 0)),
     Switch("argmax of the resize", (partition, "absorbed_resizes", lambda function: set())),
+    Switch("signs before upsampling", _no_pass("HoistBits")),
+    Switch("1x1 convolutions before upsampling", _no_pass("HoistUpsample")),
+    Switch("sums before upsampling", (upsampled_conv, "MOST_PARTS", 0)),
+    Switch("channels in the order of a shuffle", _no_pass("OrderChannels")),
+    Switch("views where they are read", _no_pass("SinkViews")),
     Switch("writing in place", (lowering, "write_in_place", lambda module, family_of: module)),
 )
 
@@ -93,8 +126,16 @@ def measure(
 
 
 def _without(switch: Switch) -> variants.Variant:
-    def compiled(source: Source, target: Target) -> Artifact:
+    def compiled(source: Source, target: Target) -> Artifact | None:
+        before = kernels_hash(source, target)
         with switch.off():
-            return compile_source(source, switch.target(target)).artifact
+            less = switch.target(target)
+            return None if kernels_hash(source, less) == before else compile_source(source, less).artifact
 
     return compiled
+
+
+def kernels_hash(source: Source, target: Target) -> int:
+    """Equal for two networks with the same kernels, before scheduling, and the same calls of them."""
+    module = name_by_node(source.imported(), source.single).module
+    return int(tvm_ffi.structural_hash(lowering.lower(pipeline.optimize(module, Decisions()), target).module))

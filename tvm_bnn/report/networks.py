@@ -6,6 +6,7 @@ class map (of a classifier: logits) in memory.
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 import warnings
@@ -97,10 +98,14 @@ def example(
     return Network(f"{name}-{size[0]}x{size[1]}", made)
 
 
-def ding2024(stem: str, size: tuple[int, int], branches: int = 1) -> Network:
-    """`bench` with K branches at an input size (H, W); its twin has one."""
-    name = f"bench-{stem}" if branches == 1 else f"bench-k{branches}-{stem}"
-    return example(name, ding, partial(ding.bench, branches, stem), size, _twin_of(ding))
+def ding2024(stem: str, size: tuple[int, int], branches: int = 1, **kinds: str) -> Network:
+    """`bench` with K branches at an input size (H, W); its twin has one.
+
+    kinds : of upsampling and attention, where they are not those of `bench`.
+    """
+    config = dataclasses.replace(ding.BENCH, stem=stem, branches=branches, **kinds)
+    name = "-".join(["bench", *([f"k{branches}"] if branches > 1 else []), stem, *kinds.values()])
+    return example(name, ding, partial(ding.build, config), size, _twin_of(ding))
 
 
 def _twin_of(package: Any) -> Callable[[nn.Module], nn.Module]:
@@ -108,12 +113,24 @@ def _twin_of(package: Any) -> Callable[[nn.Module], nn.Module]:
     return lambda network: package.float_twin(network.config)
 
 
+#: What `bench` with K=3 can have instead of nearest upsampling, and of attention to channels.
+KINDS: tuple[dict[str, str], ...] = (
+    {"upsampling": "bilinear"},
+    {"upsampling": "transposed"},
+    {"upsampling": "pixel_shuffle"},
+    {"attention": "none"},
+    {"attention": "spatial"},
+    {"attention": "token"},
+)
+
 NETWORKS: tuple[Network, ...] = (
     ding2024("3x3", (512, 1024)),
     ding2024("3x3", (256, 512)),
     ding2024("7x7", (512, 1024)),
     ding2024("7x7", (256, 512)),
     ding2024("3x3", (512, 1024), branches=3),
+    ding2024("3x3", (256, 512), branches=3),
+    *(ding2024("3x3", (256, 512), branches=3, **kinds) for kinds in KINDS),
     example("reactnet18", reactnet, reactnet.reactnet18, (224, 224)),
     example("groupnet18-k5", groupnet, groupnet.groupnet, (224, 224), _twin_of(groupnet)),
     example("groupnet18-k5-deeplab", groupnet, groupnet.groupnet_segmentation, (256, 512), _twin_of(groupnet)),

@@ -20,8 +20,8 @@ from tvm_bnn.report.timing import interleave
 from tvm_bnn.runtime import Artifact
 from tvm_bnn.targets import Target, host
 
-#: How a variant is compiled.
-Variant = Callable[[Source, Target], Artifact]
+#: How a variant is compiled; None where a network has no such variant.
+Variant = Callable[[Source, Target], Artifact | None]
 
 
 def measure(
@@ -49,8 +49,8 @@ def measure(
             source = load_source(model, inputs)
             with progress.phase(f"{network.name}, threads: {threads}, compile"):
                 whole = compile_source(source, target(threads))
-                made = {OURS: whole.artifact}
-                made |= {name: variant(source, target(threads)) for name, variant in variants.items()}
+                others = {name: variant(source, target(threads)) for name, variant in variants.items()}
+                made = {OURS: whole.artifact, **{name: each for name, each in others.items() if each is not None}}
             with progress.phase(f"{network.name}, threads: {threads}, measure"):
                 if alike:
                     _check(network.name, made, arrays)
