@@ -533,8 +533,7 @@ class AlphabetAnalysis:
                 "scale behind the pooling, or behind the layer",
             )
         line = [float(value[0]) for value in values]
-        if inner.zero is not None and line[inner.zero.cell + 1] < line[inner.zero.cell - 1]:
-            # levels are put in ascending order below: what lies above sign(0) would then lie under it
+        if _falls(inner):  # levels are put in ascending order below
             inner = self.settle(inner)
             line = [float(level.reshape(-1)[0]) for level in inner.levels]
         ascending = sorted({level for level in line if not np.isnan(level)})
@@ -565,8 +564,9 @@ class AlphabetAnalysis:
             return Real(f"{describe(call)} joins binary tensors that were scaled by data", "scale after the layer")
         axis = int(call.attrs.axis) % len(shape_of(call))
         groups = [_ascending(step) for step in steps]
-        if len({(step.zero is None, group and len(group)) for step, group in zip(steps, groups, strict=True)}) > 1:
-            # not cell by cell as long as some zeros are open
+        alike = len({(step.zero is None, group and len(group)) for step, group in zip(steps, groups, strict=True)}) == 1
+        if not alike or any(map(_falls, steps)):
+            # not cell by cell as long as some zeros are open; and cells are put in ascending order
             steps = [self.settle(step) for step in steps]
             groups = [_ascending(step) for step in steps]
         ordered = [group for group in groups if group is not None]
@@ -696,6 +696,14 @@ def _ascending(step: Steps) -> list[list[int]] | None:
     missing = [c for c in range(step.cells.count) if not any(c in group for group in result)]
     result[0].extend(missing)  # a NaN has no level; it lies with the least
     return result
+
+
+def _falls(steps: Steps) -> bool:
+    """Whether the level above sign(0) is less than the one below it, so that ascending order would swap them."""
+    if steps.zero is None:
+        return False
+    below, above = (steps.levels[steps.zero.cell + i] for i in (-1, 1))
+    return bool(np.any(above < below))
 
 
 def _with_extent(level: np.ndarray, field: relax.Expr, axis: int) -> tuple[int, ...]:

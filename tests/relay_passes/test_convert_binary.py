@@ -587,6 +587,25 @@ def test_a_convention_comes_before_a_concat(convert, agree, sign_zero, sign):
     np.testing.assert_array_equal(evaluate(after, [np.zeros(SHAPE, np.float32)])[0], wanted)
 
 
+FALLING = {
+    "twice": lambda x: torch.cat([-torch.sign(x)] * 2, 1),
+    "beside a rising one": lambda x: torch.cat([-torch.sign(x), torch.sign(x)], 1),
+}
+
+
+@pytest.mark.parametrize(("sign_zero", "sign"), [("plus", 1.0), ("minus", -1.0)])
+@pytest.mark.parametrize("joined", FALLING.values(), ids=list(FALLING))
+def test_a_concat_of_negated_signs_keeps_the_convention_of_the_sign(convert, agree, joined, sign_zero, sign):
+    weight = torch.cat([W, -W.flip(0)], 1)
+    before, after, decisions = convert(
+        lambda x: F.conv2d(joined(x), weight), torch.zeros(SHAPE), sign_zero=sign_zero
+    )
+    assert (only(decisions).decision, only(decisions).planes) == ("binary", 1)
+    agree(before, after)
+    (wanted,) = evaluate(before, [np.full(SHAPE, sign / 2, np.float32)])
+    np.testing.assert_array_equal(evaluate(after, [np.zeros(SHAPE, np.float32)])[0], wanted)
+
+
 MASKS = {
     "of one tensor": lambda x: torch.sign(x) * (x.abs() > 0.5).float(),
     "an element": lambda x: torch.sign(x) * (x.flip(1) > 0.5).float(),
