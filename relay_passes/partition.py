@@ -7,11 +7,12 @@ its own region or from lower numbers, so region g only ever reads regions below 
 branches, each with thresholds of its own) are then one region, which reads these maps once.
 
 Where members add results of two binary convolutions, the later region takes in the earlier one, so that neither result
-is ever stored, as long as nothing before the later region reads the earlier one. So do regions without an anchor, such
-as the sum of maps of which each is weighed by itself first.
+is ever stored, as long as nothing before the later region reads the earlier one. So it does where both read the same
+map of numbers element for element (branches that each add a convolution of bits of their own to one shortcut): the map
+is then read once. So do regions without an anchor, such as the sum of maps of which each is weighed by itself first.
 
 A region that only one other reads may be its *source*, made in its kernel a few rows at a time: a float convolution (a
-stem) whose large map only a max-pooling reads; a binary convolution whose bits a 1x1 convolution reads, or scores of an
+stem) whose large map only a max-pooling reads; a binary convolution whose bits 1x1 convolutions read, or scores of an
 attention whose bits the product with the values reads, where the target has a kernel for that.
 
 *Views* (reshape, slice, concat, nearest resize, ...) belong to no region: whoever reads a view computes where its
@@ -57,7 +58,8 @@ def is_view(expr: relax.Expr) -> bool:
 class Region:
     """One kernel-to-be: anchor (None for a purely elementwise region), members in order, outputs in order.
 
-    branches : earlier convolutions of the same shape whose results members add to the anchor's; none is ever stored.
+    branches : earlier convolutions of the same shape whose results members add to the anchor's, or to a map that other
+    members add to the anchor's; none is ever stored.
     joints : with branches, or a source whose maps members read, the members through which all outputs depend on them:
     one that joins them, or a value of each branch alone (several outputs may mix these in different ways, as gates do).
     row_sums : sums along the rows of a member's map, added up where the map is made.
@@ -202,13 +204,15 @@ class _Partitioner:
         self.depends[var] = region.index
 
     def _merge_where(self, may: Callable[[Region, Region, Reading], bool]) -> None:
-        """Let a region whose members read another one element for element take that region in, where it may."""
+        """Let a region whose members read another one, or what that one reads, element for element take that region
+        in, where it may.
+        """
         reading = self._reading()
         for region in list(self.regions):
             merged = True
             while merged:
                 merged = False
-                for earlier in self._summands(region):
+                for earlier in [*self._summands(region), *self._siblings(region, reading)]:
                     if self._may_follow(earlier, region, reading) and may(earlier, region, reading):
                         self._merge(earlier, region, self._joints_of_sum(earlier, region, reading))
                         merged = True
@@ -227,7 +231,7 @@ class _Partitioner:
 
         for var, region in self.region_of.items():
             for operand in operands(self.definition[var]):
-                note(operand, region, var == region.anchor)
+                note(operand, region, var in region.anchors)
         for var in operands(self.function.body.body):
             note(var, None, False)
         return reading
@@ -240,6 +244,24 @@ class _Partitioner:
             for operand in operands(self.definition[member])
             if (other := self.region_of.get(operand)) is not None and other is not region
         }
+        return [found[index] for index in sorted(found, reverse=True)]
+
+    def _siblings(self, region: Region, reading: Reading) -> list[Region]:
+        """Regions before that of a convolution whose members read a map of numbers that its members read, the last
+        first.
+        """
+        if region.anchor is None:
+            return []
+        maps = {
+            operand
+            for member in region.members
+            for operand in operands(self.definition[member])
+            if self.region_of.get(operand) not in (None, region)
+            and shape_of(operand) == region.shape
+            and dtype_of(operand) == "float32"
+        }
+        readers = (self._home(reader) for var in maps for reader, through_view in reading[var] if not through_view)
+        found = {other.index: other for other in readers if other is not None and other.index < region.index}
         return [found[index] for index in sorted(found, reverse=True)]
 
     def _may_follow(self, earlier: Region, region: Region, reading: Reading) -> bool:
@@ -314,27 +336,37 @@ class _Partitioner:
         return all(len(shape_of(other)) < 3 or shape_of(other)[-2] == 1 for other in others)
 
     def _followed(self, region: Region, reading) -> Region | None:
-        """The sums whose bits, or scores, a region's own sum reads, if no other region reads anything of theirs."""
-        if region.anchor is None or region.branches or self._home(region) is not region:
+        """The sums whose bits, or scores, a region's own sums read, if no other region reads anything of theirs."""
+        if region.anchor is None or self._home(region) is not region:
             return None
-        call = self.definition[region.anchor]
-        weighs = op_name(call) == "bnn.weighted_mean"
-        if not weighs and not self._counts_bits(region.anchor):
+        calls = [self.definition[anchor] for anchor in region.anchors]
+        weighs = op_name(calls[0]) == "bnn.weighted_mean"
+        if not weighs and not all(self._counts_bits(anchor) for anchor in region.anchors):
             return None
-        source = self.region_of.get(call.args[0]) if isinstance(call.args[0], relax.Var) else None
+        read = [call.args[0] for call in calls]
+        source = self.region_of.get(read[0]) if isinstance(read[0], relax.Var) else None
         if source is None or source is region or source.source is not None or source.anchor is None:
             return None
-        if len(source.joints) > 1 or any(o in source.values for o in operands(call) if o != call.args[0]):
-            return None
-        if not all(self._counts_bits(a) and self.kernels.pairs(self.definition[a], call) for a in source.anchors):
+        if len(source.joints) > 1 or not self._pairs_with_all(source, calls):
             return None
         for var in source.values:
             for reader, through_view in reading[var]:
-                if self._home(reader) not in (source, region) or (through_view and var != call.args[0]):
+                if self._home(reader) not in (source, region) or (through_view and var not in read):
                     return None
         if weighs:
-            return source if source.values == [call.args[0]] and not self._reads_maps(region, source) else None
+            return source if source.values == read and not self._reads_maps(region, source) else None
         return source if self._joint_of_rows(source, region, reading) or not self._reads_maps(region, source) else None
+
+    def _pairs_with_all(self, source: Region, calls: list[relax.Call]) -> bool:
+        """Whether a kernel makes rows of a source for some calls, all of which read their first operand of it alone."""
+        read = [call.args[0] for call in calls]
+        if any(data not in source.values for data in read):
+            return False
+        if any(operand in source.values for call in calls for operand in operands(call) if operand not in read):
+            return False
+        makers = [self.definition[anchor] for anchor in source.anchors if self._counts_bits(anchor)]
+        pairs = [self.kernels.pairs(first, second) for first in makers for second in calls]
+        return len(makers) == len(source.anchors) and all(pairs)
 
     def _compute_rows(self) -> None:
         """Let a convolution compute the elementwise values that it alone reads, row by row.
@@ -433,10 +465,15 @@ class _Partitioner:
         return made_of
 
     def _joint_of_rows(self, source: Region, region: Region, reading) -> list[relax.Var]:
-        """The member of a region through which all depends on its convolution, and on what it reads of its source."""
+        """The member of a region through which all depends on its convolutions, and on what it reads of its source, or
+        the joints of its branches, if all does through these.
+        """
         outputs = [v for v in region.values if any(self._home(r) is not region for r, _ in reading[v])]
-        joint = self._joint({*region.anchors, *source.values}, region.members, outputs)
-        return [] if joint is None else [joint]
+        made = {*region.anchors, *source.values}
+        joint = self._joint(made, region.members, outputs)
+        if joint is not None:
+            return [joint]
+        return region.joints if self._passes(region.joints, made, region.members, outputs) else []
 
     def _reads_maps(self, region: Region, source: Region) -> bool:
         """Whether members of a region read what its source computes."""
@@ -451,20 +488,24 @@ class _Partitioner:
         among: list[relax.Var] | None = None,
     ) -> relax.Var | None:
         """The first number among the members that every path from an anchor to an output passes through."""
-        inside = {*anchors, *members}
         for member in members if among is None else among:
-            if str(member.ty.dtype) == "bool":  # a vector of booleans is no register
-                continue
-            waiting, seen = list(outputs), {member}
-            while waiting:
-                var = waiting.pop()
-                if var in seen:
-                    continue
-                seen.add(var)
-                waiting += [o for o in operands(self.definition[var]) if o in inside and var not in anchors]
-            if not anchors & seen:
+            # a vector of booleans is no register
+            if dtype_of(member) != "bool" and self._passes([member], anchors, members, outputs):
                 return member
         return None
+
+    def _passes(
+        self, joints: list[relax.Var], anchors: set[relax.Var], members: list[relax.Var], outputs: list[relax.Var]
+    ) -> bool:
+        """Whether every path from an anchor to an output passes through one of some members."""
+        inside, waiting, seen = {*anchors, *members}, list(outputs), set(joints)
+        while waiting:
+            var = waiting.pop()
+            if var in seen:
+                continue
+            seen.add(var)
+            waiting += [o for o in operands(self.definition[var]) if o in inside and var not in anchors]
+        return not anchors & seen
 
     def _home(self, reader: Region | None) -> Region | None:
         """What a region has been merged into, which may have been merged since."""

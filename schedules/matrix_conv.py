@@ -128,15 +128,16 @@ def apply(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
 def apply_pair(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
     """Schedule a kernel of the "matrix_conv_pair" family in place; returns the name of the rule.
 
-    A block makes all channels of its rows of the first convolution, as bytes, before the second, a 1x1 convolution,
-    reads them; numbers that the second's epilogue reads stay in the second-level cache.
+    A block makes all channels of its rows of the first convolution, as bytes, before the second, a 1x1 convolution (or
+    several, each of bits of its own), reads them; numbers that the second's epilogue reads stay in the second-level
+    cache.
     """
     stages = Stages.of(sch)
-    maps = [*stages.starting("map_"), "bytes"]
+    inputs = stages.starting("bytes_0")
+    maps = [*stages.starting("map_"), *(name for name in stages.starting("bytes") if name not in inputs)]
     first, second = TileSums.of(sch, stages, "_0", maps), TileSums.of(sch, stages, "", stages.values)
-    inputs = [sch.get_sblock(name) for name in stages.starting("bytes_0")]
     if tile is None:
-        tile = _default_tile(sch, first, [*inputs, *map(sch.get_sblock, maps)], target.threads, whole=True)
+        tile = _default_tile(sch, first, [sch.get_sblock(name) for name in inputs + maps], target.threads, whole=True)
     shape = TileShape(tile.pixels, tile.tiles, 2)
     block = _blocks(sch, second, tile)
     configure(sch, block, shape)
@@ -146,7 +147,7 @@ def apply_pair(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
     for made in [*first.joints, *first.accs]:
         sch.compute_at(made, block, preserve_unit_loops=True)
     stores += place_tiles(sch, first, block, shape, target)
-    finish_tiles(sch, block, inputs, stores, shape)
+    finish_tiles(sch, block, [sch.get_sblock(name) for name in inputs], stores, shape)
     return f"bconv2d-pair-{target.matrix}-{tile.tiles * tile.pixels}x{_FILTERS}"
 
 

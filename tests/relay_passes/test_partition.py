@@ -283,6 +283,21 @@ def test_branches_that_outputs_mix_in_different_ways_share_a_kernel(build, emit,
     check_order(parts)
 
 
+def shortcuts(data, emit, count=3):
+    """Branches that each add a convolution of bits of their own to one map."""
+    own = [emit(bits(emit(add(data, relax.const(np.float32(number)))))) for number in range(count)]
+    return [emit(add(summand(read, emit), data)) for read in own]
+
+
+@pytest.mark.parametrize("count", [2, 5, 8])
+def test_convolutions_that_are_added_to_one_map_share_a_kernel(build, emit, count):
+    parts = partition(build(lambda x: relax.Tuple(shortcuts(emit(exp(x)), emit, count)), WIDE)["main"])
+    compared, merged = parts.regions
+    assert compared.anchor is None and [dtype_of(var) for var in compared.outputs] == ["float32", *["bool"] * count]
+    assert len(merged.anchors) == count and set(merged.joints) == set(merged.outputs) and len(merged.outputs) == count
+    check_order(parts)
+
+
 UNMERGED = {
     "the second reads the first": lambda x, e: add((first := summand(e(bits(x)), e)), summand(e(bits(first)), e)),
     "something between reads the first": lambda x, e: add(
@@ -290,6 +305,21 @@ UNMERGED = {
     ),
     "a view of the first": lambda x, e: add(
         e(permute_dims(summand((b := e(bits(x))), e), (0, 1, 3, 2))), summand(b, e)
+    ),
+    "a view of what both read": lambda x, e: relax.Tuple(
+        [
+            add(summand((b := e(bits((y := e(exp(x)))))), e), y),
+            add(summand(b, e), e(permute_dims(y, (0, 1, 3, 2)))),
+        ]
+    ),
+    "both read a value for each channel": lambda x, e: relax.Tuple(
+        [
+            add(summand((b := e(bits(x))), e), (y := e(exp(e(relax.op.mean(x, [2, 3], keepdims=True)))))),
+            add(summand(b, e), y),
+        ]
+    ),
+    "the second reads the first, and what it reads": lambda x, e: add(
+        summand(e(bits(e(add(summand(e(bits(y := e(exp(x)))), e), y)))), e), y
     ),
 }
 
@@ -374,6 +404,19 @@ def test_a_convolution_makes_the_rows_that_it_alone_reads(build, emit):
     check_order(parts)
 
 
+def test_rows_that_several_convolutions_alone_read(build, emit):
+    def function(x):
+        return relax.Tuple(shortcuts(summand(emit(bits(x)), emit), emit))
+
+    module = build(function, WIDE)
+    assert len(partition(module["main"]).regions) == 3  # where no kernel does both
+    parts = partition(module["main"], PAIRS)
+    region = parts.regions[1]
+    assert len(parts.regions) == 2 and region.source is not None
+    assert len(region.anchors) == 3 and set(region.outputs) == set(region.joints)
+    check_order(parts)
+
+
 def rows_summed(x, emit, axis=3, keepdims=True):
     value = summand(emit(bits(x)), emit)
     return relax.Tuple([value, emit(relax.op.sum(value, [axis], keepdims=keepdims))])
@@ -407,6 +450,27 @@ UNFOLLOWED = {
 def test_declines_to_make_rows_for_a_convolution(build, emit, kept):
     parts = partition(build(lambda x: followed(x, emit, kept), WIDE)["main"], PAIRS)
     assert all(region.source is None for region in parts.regions)
+    check_order(parts)
+
+
+#: What the results of a function are besides branches that read the rows of one map.
+UNFOLLOWED_BY_SEVERAL = {
+    "the caller reads the map": lambda data, other, emit: [data],
+    "another kernel reads it": lambda data, other, emit: [emit(max_pool2d(data, (2, 2)))],
+    "a branch reads bits of another": lambda data, other, emit: [emit(add(summand(other, emit), data))],
+}
+
+
+@pytest.mark.parametrize("others", UNFOLLOWED_BY_SEVERAL.values(), ids=list(UNFOLLOWED_BY_SEVERAL))
+def test_declines_to_make_rows_for_several_convolutions(build, emit, others):
+    def function(x):
+        other = emit(bits(emit(add(x, relax.const(np.float32(1))))))
+        data = summand(emit(bits(x)), emit)
+        return relax.Tuple([*shortcuts(data, emit, 2), *others(data, other, emit)])
+
+    parts = partition(build(function, WIDE)["main"], PAIRS)
+    assert all(region.source is None for region in parts.regions)
+    assert any(len(region.anchors) > 1 for region in parts.regions)
     check_order(parts)
 
 

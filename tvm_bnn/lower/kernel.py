@@ -138,10 +138,10 @@ class KernelBuilder:
         reader.suffix = ""
         if op_name(second) == "bnn.weighted_mean":  # reads what the scores are counted by
             return
-        bits = self.partition.definition[region.anchor].args[0]
+        bits = second.args[0]
         if family == "conv" and dtype_of(bits) == "bool":  # sums of words read words
             self._add_row(reader, bits)
-        readers = [self.partition.definition[var] for var in (region.anchor, *region.members)]
+        readers = [self.partition.definition[var] for var in (*region.anchors, *region.members)]
         read = {operand for call in readers for operand in operands(call)}
         batch, _, width, channels = stored_shape(source.shape, Layout.MAP)
         for number, var in enumerate(v for v in source.values if v in read and dtype_of(v) != "bool"):
