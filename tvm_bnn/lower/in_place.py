@@ -6,6 +6,7 @@ processor need not fetch from memory what it is about to overwrite: a third of t
 A kernel may do so where one stage alone reads the argument, each element of it at the place of its own result, and the
 output is made from that stage, again place by place: an element is then read before it is written, whatever the order
 of loops. (A sum over what the stage makes would read other places: on a map of one pixel, what other filters wrote.)
+Several stages in the same loops are one, as long as the output comes behind these loops.
 """
 
 import tvm
@@ -62,13 +63,16 @@ def _last_reads(function: relax.Function, bindings) -> dict[relax.Var, int]:
 def _overwritable(func: tirx.PrimFunc, arguments: int) -> list[_Pair]:
     """Outputs, and arguments that they may be written over."""
     sch = Schedule(tvm.IRModule({"main": func}))
-    blocks = [sch.get(block) for block in sch.get_child_blocks(sch.get_sblock("root"))]
+    stages = sch.get_child_blocks(sch.get_sblock("root"))
+    blocks = [sch.get(stage) for stage in stages]
     pairs: list[_Pair] = []
     for number, argument in enumerate(func.params[:arguments]):
-        readers = [(block, read) for block in blocks for read in block.reads if read.source.same_as(argument)]
-        if len(readers) != 1 or not _reads_its_own_place(*readers[0]):
+        readers = [(i, read) for i, block in enumerate(blocks) for read in block.reads if read.source.same_as(argument)]
+        if not readers or not all(_reads_its_own_place(blocks[i], read) for i, read in readers):
             continue
-        made = _made_from(readers[0][0], blocks)
+        if len(readers) > 1 and not _in_one_nest(sch, [stages[i] for i, _ in readers]):
+            continue
+        made = _made_from([blocks[i] for i, _ in readers], blocks)
         for output, buffer in enumerate(func.params[arguments:]):
             alike = structural_equal(argument.shape, buffer.shape) and argument.dtype == buffer.dtype
             if alike and any(buffer.same_as(other) for other in made):
@@ -87,13 +91,19 @@ def _reads_its_own_place(block, read) -> bool:
     )
 
 
-def _made_from(first, blocks) -> list:
-    """What a block writes, and all that is made from that place by place."""
-    made = [first.writes[0].source]
+def _in_one_nest(sch: Schedule, stages) -> bool:
+    """Whether the same loops hold some stages."""
+    innermost = [sch.get(loops[-1]) for stage in stages if (loops := sch.get_loops(stage))]
+    return len(innermost) == len(stages) and all(loop.same_as(innermost[0]) for loop in innermost)
+
+
+def _made_from(first: list, blocks) -> list:
+    """What a block writes, and all that is made from that place by place; of several in one nest, the latter alone."""
+    made = [block.writes[0].source for block in first]
     for block in blocks:  # in order: none reads what a later one makes
         if any(r.source.same_as(buffer) and _reads_its_own_place(block, r) for r in block.reads for buffer in made):
             made.append(block.writes[0].source)
-    return made
+    return made if len(first) == 1 else made[len(first) :]
 
 
 def _disjoint(pairs: list[_Pair]) -> list[_Pair]:
