@@ -173,11 +173,15 @@ def _taps_inside(geometry: ops.BConv2DAttrs, axis: int, kernel: int, size: int, 
     if geometry.pad_value != 0 or (before <= 0 and window <= before + size):
         return None
 
-    def from_place(place):
-        """The first tap that is not before a place of the padded input."""
-        return tirx.min(tirx.max(tirx.floordiv(place + (dilation - 1), dilation), 0), kernel)
+    def from_place(position, place: int):
+        """The first tap at a position that is not before a place of the padded input: a quotient, rounded up.
 
-    return lambda position: (from_place(before - position * step), from_place(before + size - position * step))
+        Written so that a position counts upwards in what is divided. TVM would make ``y % 2 // -2`` of ``-(y % 2) // 2``,
+        and of that ``y // -2 % -1``, which is another number.
+        """
+        return tirx.min(tirx.max(-tirx.floordiv(position * step - place, dilation), 0), kernel)
+
+    return lambda position: (from_place(position, before), from_place(position, before + size))
 
 
 def group_word(reader: Reader, data: relax.Expr, pixel: tuple, group, position, per_group: int):
