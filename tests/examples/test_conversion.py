@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from tvm_bnn import checks
 from tvm_bnn.compiler import compile_source
-from tvm_bnn.examples import bimtdp, groupnet, reactnet, restoration, unet
-from tvm_bnn.examples.ding2024 import count_macs
+from tvm_bnn.examples import bimtdp, ding2024, groupnet, reactnet, restoration, unet
+from tvm_bnn.examples.ding2024 import DEMO, count_macs
 from tvm_bnn.examples.groupnet import GroupNetConfig
 from tvm_bnn.frontend.source import load_source
 from tvm_bnn.nn import BinaryConv2d, BinaryConvTranspose2d, BinaryMask, RPReLU, Sign, ThresholdSign
@@ -22,6 +22,7 @@ from tvm_bnn.targets import resolve
 BINARY = (BinaryConv2d, BinaryConvTranspose2d)
 # small maps keep the checks short, and few layers the compilation
 FCN = GroupNetConfig((1, 1, 1, 1), 2, 8, merge="scalars", head="fcn", classes=5, argmax=False)
+DING = replace(DEMO, width=8, decoder_channels=32, branches=3, argmax=False, input_size=(64, 96))
 DEEPLAB = GroupNetConfig((1, 1, 1, 1), 2, 8, bpac=True, head="deeplab", classes=5)
 
 
@@ -30,7 +31,8 @@ class Example:
     """A small network of a package.
 
     make : seed -> the network. twin : of it; single : the network with one branch, as its twin has.
-    size : of the image. binary : number of binary layers. real : paths of the others.
+    size : of the image. binary : number of binary layers. real : paths of the others. products : of modules with binary
+    products of activations.
     """
 
     package: Any
@@ -40,6 +42,7 @@ class Example:
     size: tuple[int, int]
     binary: int
     real: tuple[str, ...]
+    products: tuple[str, ...] = ()
 
     def inputs(self, seed: int = 0) -> tuple[Tensor, ...]:
         return self.package.example_inputs(self.make(0), self.size, seed)
@@ -66,9 +69,32 @@ def of_groupnet(config: GroupNetConfig, *rest) -> Example:
     )
 
 
+def of_ding(binary: int, within: tuple[str, ...] = (), **kinds: str) -> Example:
+    """Three branches; within : names of the float layers in its attention."""
+    config = replace(DING, **kinds)
+    stages = [f"decoder.{stage}.branches.attention.attend" for stage in ("up.0", "up.1", "up.2", "last")]
+    return Example(
+        ding2024,
+        partial(ding2024.build, config),
+        partial(ding2024.float_twin, config),
+        partial(ding2024.build, replace(config, branches=1)),
+        config.input_size,
+        binary,
+        ("encoder.stem.conv", *(f"{path}.{name}" for path in stages for name in within), "head"),
+        tuple(stages) if config.attention == "token" else (),
+    )
+
+
 SHORTCUTS = [f"stages.{stage}.0.shortcut.conv" for stage in (1, 2, 3)]
 HEADS = [f"heads.{task}" for task in bimtdp.TASKS]
 EXAMPLES = {
+    "ding2024": of_ding(44, ("linear",)),
+    "ding2024-bilinear": of_ding(44, ("linear",), upsampling="bilinear"),
+    "ding2024-transposed": of_ding(53, ("linear",), upsampling="transposed"),
+    "ding2024-pixel_shuffle": of_ding(53, ("linear",), upsampling="pixel_shuffle"),
+    "ding2024-no-attention": of_ding(44, attention="none"),
+    "ding2024-spatial": of_ding(44, ("conv",), attention="spatial"),
+    "ding2024-token": of_ding(56, attention="token"),
     "reactnet": of_factory(reactnet, reactnet.reactnet18, {"width": 16}, (64, 96), 16, ("stem.0", *SHORTCUTS, "head")),
     "groupnet-fcn": of_groupnet(FCN, (64, 96), 19, ("backbone.stem.0", "head")),
     "groupnet-deeplab": of_groupnet(DEEPLAB, (64, 96), 30, ("backbone.stem.0", "head.logits")),
@@ -99,7 +125,8 @@ def test_all_binary_layers_are_converted_and_the_others_are_those_meant_to_be_fl
     binary = {path for path, module in example.make(0).named_modules() if isinstance(module, BINARY)}
     assert len(binary) == example.binary
     decided = {(layer.path, layer.decision) for layer in made.decisions.layers}
-    assert decided == {(path, "binary") for path in binary} | {(path, "float") for path in example.real}
+    meant = {(path, "binary") for path in (*binary, *example.products)} | {(path, "float") for path in example.real}
+    assert decided == meant
     require_binary(made.decisions, example.real)
 
 

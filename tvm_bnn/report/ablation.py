@@ -10,16 +10,15 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import tvm
 import tvm_ffi
 
-from tvm_bnn.compiler import compile_source
+from tvm_bnn.compiler import Compilation, compile_source
 from tvm_bnn.console import Progress
-from tvm_bnn.frontend.naming import name_by_node
-from tvm_bnn.frontend.source import Source
 from tvm_bnn.lower import module as lowering
 from tvm_bnn.lower.anchors import upsampled_conv
 from tvm_bnn.relay_passes import partition, pipeline
@@ -121,21 +120,22 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row per network and number of threads, its `peers` being the variants; no other `peers` take part."""
     del peers
-    made = {without(switch): _without(switch) for switch in switches}
+    made = partial(_variants, switches)
     return variants.measure(SUITE, networks, made, limits, rounds, progress, target, alike=True)
 
 
-def _without(switch: Switch) -> variants.Variant:
-    def compiled(source: Source, target: Target) -> Artifact | None:
-        before = kernels_hash(source, target)
+def _variants(switches: Sequence[Switch], whole: Compilation) -> dict[str, Artifact]:
+    """Those of a network whose kernels are others without the optimisation."""
+    imported, target, found = whole.imported.module, whole.target, {}
+    kernels = kernels_hash(imported, target)
+    for switch in switches:
         with switch.off():
             less = switch.target(target)
-            return None if kernels_hash(source, less) == before else compile_source(source, less).artifact
+            if kernels_hash(imported, less) != kernels:
+                found[without(switch)] = compile_source(whole.source, less).artifact
+    return found
 
-    return compiled
 
-
-def kernels_hash(source: Source, target: Target) -> int:
+def kernels_hash(imported: tvm.IRModule, target: Target) -> int:
     """Equal for two networks with the same kernels, before scheduling, and the same calls of them."""
-    module = name_by_node(source.imported(), source.single).module
-    return int(tvm_ffi.structural_hash(lowering.lower(pipeline.optimize(module, Decisions()), target).module))
+    return int(tvm_ffi.structural_hash(lowering.lower(pipeline.optimize(imported, Decisions()), target).module))

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tvm_bnn.compiler import compile_source
+from tvm_bnn.compiler import Compilation, compile_source
 from tvm_bnn.console import Progress
 from tvm_bnn.relay_passes.float_precision import PRECISIONS
 from tvm_bnn.report import variants
 from tvm_bnn.report.machine import Limits
 from tvm_bnn.report.networks import NETWORKS, ROUNDS, Network
 from tvm_bnn.report.peers import Peer
+from tvm_bnn.runtime import Artifact
 from tvm_bnn.targets import Target, host
 
 SUITE = "precision"
@@ -33,9 +34,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row per network and number of threads, its `peers` being the variants; no other `peers` take part."""
     del peers
-    made = {name: _in(name) for name in VARIANTS}
-    return variants.measure(SUITE, networks, made, limits, rounds, progress, target)
+    return variants.measure(SUITE, networks, _variants, limits, rounds, progress, target)
 
 
-def _in(precision: str) -> variants.Variant:
-    return lambda source, target: compile_source(source, target, float_precision=precision).artifact
+def _variants(whole: Compilation) -> dict[str, Artifact]:
+    return {name: compile_source(whole.source, whole.target, float_precision=name).artifact for name in VARIANTS}

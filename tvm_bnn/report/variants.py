@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tvm_bnn.compiler import compile_source
+from tvm_bnn.compiler import Compilation, compile_source
 from tvm_bnn.console import Progress
-from tvm_bnn.frontend.source import Source, load_source
+from tvm_bnn.frontend.source import load_source
 from tvm_bnn.report.limit import work_of
 from tvm_bnn.report.machine import Limits
 from tvm_bnn.report.networks import ROUNDS, Network
@@ -20,14 +20,14 @@ from tvm_bnn.report.timing import interleave
 from tvm_bnn.runtime import Artifact
 from tvm_bnn.targets import Target, host
 
-#: How a variant is compiled; None where a network has no such variant.
-Variant = Callable[[Source, Target], Artifact | None]
+#: A network as it is compiled -> its variants, by name.
+Variants = Callable[[Compilation], Mapping[str, Artifact]]
 
 
 def measure(
     suite: str,
     networks: Sequence[Network],
-    variants: Mapping[str, Variant],
+    variants: Variants,
     limits: Mapping[int, Limits],
     rounds: int = ROUNDS,
     progress: Progress | None = None,
@@ -49,8 +49,7 @@ def measure(
             source = load_source(model, inputs)
             with progress.phase(f"{network.name}, threads: {threads}, compile"):
                 whole = compile_source(source, target(threads))
-                others = {name: variant(source, target(threads)) for name, variant in variants.items()}
-                made = {OURS: whole.artifact, **{name: each for name, each in others.items() if each is not None}}
+                made = {OURS: whole.artifact, **variants(whole)}
             with progress.phase(f"{network.name}, threads: {threads}, measure"):
                 if alike:
                     _check(network.name, made, arrays)

@@ -176,8 +176,8 @@ def _taps_inside(geometry: ops.BConv2DAttrs, axis: int, kernel: int, size: int, 
     def from_place(position, place: int):
         """The first tap at a position that is not before a place of the padded input: a quotient, rounded up.
 
-        Written so that a position counts upwards in what is divided. TVM would make ``y % 2 // -2`` of ``-(y % 2) // 2``,
-        and of that ``y // -2 % -1``, which is another number.
+        Written so that a position counts upwards in what is divided. TVM would make ``y % 2 // -2`` of
+        ``-(y % 2) // 2``, and of that ``y // -2 % -1``, which is another number.
         """
         return tirx.min(tirx.max(-tirx.floordiv(position * step - place, dilation), 0), kernel)
 
