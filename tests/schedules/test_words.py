@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from tvm import relax
-from tvm.relax.op import permute_dims, reshape
+from tvm.relax.op import flip, permute_dims, reshape
 
 from tvm_bnn import ops
 from tvm_bnn.reference import evaluate
@@ -30,7 +30,14 @@ def without_planes(case):
     return ops.bconv2d(data, case.signs(33, 96, 1, 1), ops.BConv2DAttrs())
 
 
-CASES = {each.__name__: each for each in (flattened, batch_as_channels, channels_as_batch, without_planes)}
+def flipped(case):
+    """Pixels of a block beside each other as channels, these in reverse."""
+    rows = case.emit(reshape(case.emit(flip(case.bits(1, 8, 8, 8), 1)), (32, 2, 4, 2)))
+    data = case.emit(reshape(case.emit(permute_dims(rows, (1, 3, 0, 2))), (1, 32, 4, 4)))
+    return ops.bconv2d(data, case.signs(4, 32, 3, 3), ops.BConv2DAttrs(padding=(1, 1, 1, 1)))
+
+
+CASES = {each.__name__: each for each in (flattened, batch_as_channels, channels_as_batch, without_planes, flipped)}
 
 
 @pytest.mark.parametrize("target", ["avx512", "avx2", "generic"])

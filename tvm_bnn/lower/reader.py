@@ -192,7 +192,7 @@ class Reader:
         if layout is Layout.MAP:
             return tensor(*pixel, channel)
         word = tensor(*pixel, tirx.floordiv(channel, WORD))
-        bit = tirx.floormod(channel, WORD).astype("uint32")
+        bit = (channel & (WORD - 1)).astype("uint32")  # TVM divides flipped channels by negative numbers
         return tirx.NE((word >> bit) & tirx.const(1, "uint32"), tirx.const(0, "uint32"))
 
     def inside(self, index, extent: int):
