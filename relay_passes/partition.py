@@ -208,9 +208,9 @@ class _Partitioner:
         in, where it may.
         """
         reading = self._reading()
-        for region in list(self.regions):
-            merged = True
-            while merged:
+        for index in range(len(self.regions)):
+            region, merged = self.regions[index], True
+            while merged and region.index == index:  # what has been merged stands in its region's place
                 merged = False
                 for earlier in [*self._summands(region), *self._siblings(region, reading)]:
                     if self._may_follow(earlier, region, reading) and may(earlier, region, reading):

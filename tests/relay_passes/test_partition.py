@@ -161,6 +161,21 @@ def test_maps_that_are_weighed_one_by_one_are_added_up_in_one_kernel(build, emit
     check_order(parts)
 
 
+def test_maps_are_merged_once_each(build, emit):
+    """Also where one merged region reads what another, merged before, has become part of."""
+
+    def function(x):
+        first, second = (emit(max_pool2d(x, (1, 1))) for _ in range(2))
+        halves = [emit(exp(first)), emit(exp(second))]
+        crossed = [emit(add(halves[0], emit(negative(second)))), emit(add(halves[1], emit(negative(first))))]
+        return relax.Tuple([emit(multiply(*crossed)), weighted(emit(add(*crossed)), emit)])
+
+    parts = partition(build(function, SHAPE)["main"], Kernels(take_members=lambda call: False))
+    check_order(parts)
+    members = [var for region in parts.regions for var in region.members]
+    assert len(members) == len(set(members)) == 13
+
+
 def test_maps_that_others_read_too_are_outputs_of_that_kernel(build, emit):
     def function(x):
         kept = []
