@@ -3,14 +3,15 @@
     parallel (image, block of rows of the map):
         copy the rows of bits that the block reads, with their border            pad (or bytes)
         for each 32 filters:
-            for each part, row of the map, tile of its pixels:
+            for each part of each convolution, row of the map, tile of its pixels:
                 accumulators += popcounts (or products) of all taps of the part  in registers
                 store them                                                       in a cache
             for each row of the map, few of its pixels:
                 add parts up along the row                                       column, in registers
-                for each of the s * s pixels: add up columns; epilogue, masks and words of bits
+                for each of the s * s pixels: add up columns; join convolutions; epilogue, masks and words of bits
 
-Rows at the seam of blocks are made twice. Pixels that are equal before the epilogue are found by LLVM.
+Rows at the seam of blocks are made twice. Pixels that are equal before the epilogue are found by LLVM. A part that is
+not made before the upsampling has s rows for each row of the map.
 """
 
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def apply(sch: Schedule, target, tile: UpsampledTile | None = None) -> str:
         part = sch.get_sblock(name)
         vectors = min(2, extent(sch, sch.get_loops(part)[3]) // lanes // 2)
         _count(sch, part, filters, vectors, lanes)
-    copy_rows(sch, sch.get_sblock("pad"), block, target)
+    for name in stages.starting("pad"):
+        copy_rows(sch, sch.get_sblock(name), block, target)
     return f"bconv2d-upsampled-{target.isa}"
 
 
@@ -75,16 +77,23 @@ def apply_matrix(sch: Schedule, target, tile: UpsampledTile | None = None) -> st
     configure(sch, block, shape)
     for part in parts:
         _multiply(sch, part, filters, shape)
-    expand_rows(sch, sch.get_sblock("bytes"), block)
+    for name in stages.starting("bytes"):
+        expand_rows(sch, sch.get_sblock(name), block)
     return f"bconv2d-upsampled-{target.matrix}-{shape.rows * shape.pixels}x{shape.stride}"
 
 
-def _default_tile(sch: Schedule, vectors: int, threads: int) -> UpsampledTile:
-    acc, parts = sch.get_sblock("acc"), [sch.get_sblock(name) for name in Stages.of(sch).starting("part_")]
-    sy, sx = _scales(sch, acc)
-    batch, height, width = (int(e) for e in sch.get(acc).writes[0].source.shape[:3])
-    row_bytes = sum(int(sch.get(part).writes[0].source.shape[2]) * WORD * 4 for part in parts)
-    return choose_tile((batch, height // sy, width // sx), (sy, sx), row_bytes, vectors, threads)
+def _default_tile(sch: Schedule, scales: tuple[int, int], vectors: int, threads: int) -> UpsampledTile:
+    (batch, *extents), (sy, sx) = _pixels(sch, sch.get_sblock("acc")), scales
+    height, width = extents[0] // sy, extents[1] // sx
+    parts = [_pixels(sch, sch.get_sblock(name)) for name in Stages.of(sch).starting("part_")]
+    # a part that is not made before the upsampling has more rows
+    row_bytes = sum(-(-rows // height) * columns * WORD * 4 for _, rows, columns in parts)
+    return choose_tile((batch, height, width), scales, row_bytes, vectors, threads)
+
+
+def _pixels(sch: Schedule, block: SBlockRV) -> tuple[int, ...]:
+    """(N, H, W) of what a stage writes."""
+    return tuple(int(e) for e in sch.get(block).writes[0].source.shape[:3])
 
 
 def _scales(sch: Schedule, acc: SBlockRV) -> tuple[int, int]:
@@ -95,12 +104,16 @@ def _scales(sch: Schedule, acc: SBlockRV) -> tuple[int, int]:
 
 def _blocks(sch: Schedule, target, tile: UpsampledTile | None) -> tuple[LoopRV, LoopRV]:
     """Share blocks of rows among the threads, place the epilogue; returns the loops over blocks and over filters."""
-    stages, acc = Stages.of(sch), sch.get_sblock("acc")
-    (sy, sx), lanes = _scales(sch, acc), min(target.lanes32, WORD)
+    (sy, sx), lanes = _scales(sch, sch.get_sblock("acc")), min(target.lanes32, WORD)
     vectors = WORD // lanes
     if tile is None:
-        tile = _default_tile(sch, vectors, target.threads)
-    n, y, x, o = sch.get_loops(acc)
+        tile = _default_tile(sch, (sy, sx), vectors, target.threads)
+    joints = Stages.of(sch).starting("joint")
+    if joints:  # they add up what the sums of a pixel are added up from
+        for name in Stages.of(sch).starting("acc"):
+            sch.compute_inline(sch.get_sblock(name))
+    stages = Stages.of(sch)
+    n, y, x, o = sch.get_loops(sch.get_sblock(joints[0] if joints else "acc"))
     yb, yi, ys = sch.split(y, [None, tile.rows, sy])
     xo, xi = sch.split(x, [None, tile.pixels * sx])
     oo, om, ov = sch.split(o, [None, vectors, lanes])
@@ -110,8 +123,11 @@ def _blocks(sch: Schedule, target, tile: UpsampledTile | None) -> tuple[LoopRV, 
     # masks are stored pixel by pixel: there are few registers for them
     fill_tile(sch, stages, xi, [om, ov], ConvTile(1, vectors))
     together = sy * tile.pixels * sx * vectors <= _UNROLLED
-    in_registers(sch, [*([ys] if together else []), xi, om, ov])
-    sch.set_scope(acc, 0, "local")
+    for loop in [*([ys] if together else []), xi]:
+        sch.unroll(loop)
+    if not joints:
+        in_registers(sch, [om, ov])
+        sch.set_scope(sch.get_sblock("acc"), 0, "local")
     for name in stages.starting("column_"):
         column = sch.get_sblock(name)
         sch.compute_at(column, xo if together else ys, preserve_unit_loops=True)

@@ -100,7 +100,7 @@ def summed(case):
 
 CASES["concat"] = joined
 CASES["sum of 2"] = summed
-VIEWS = {"output not in blocks", "stride 2", "groups", "concat", "sum of 2"}
+VIEWS = {"output not in blocks", "stride 2", "groups", "concat"}
 
 
 def test_equals_the_reference(grid, case, target, target_of):

@@ -20,7 +20,7 @@ from tvm import relax
 from tvm_bnn import ops
 from tvm_bnn.frontend import import_program
 from tvm_bnn.lower.anchors import upsampled_conv
-from tvm_bnn.nn import BinaryConv2d, ThresholdSign, WeightedMerge
+from tvm_bnn.nn import BinaryConv2d, ParallelUpsample, ThresholdSign, WeightedMerge
 from tvm_bnn.relay_passes import partition
 from tvm_bnn.relay_passes.convert_binary import Decisions
 from tvm_bnn.relay_passes.pipeline import optimize
@@ -396,6 +396,52 @@ def nearest(size: Map, scale: int) -> Kernel:
     )
 
 
+class ParallelNearest(nn.Module):
+    """Merged branches, each 3x3 behind nearest upsampling of a float map's [N, H, W, C] signs, plus the repeated map.
+
+    Each has thresholds of its own; the result is the sum and what a convolution makes of its signs.
+    """
+
+    def __init__(self, channels: int, branches: int, scale: int) -> None:
+        super().__init__()
+        signs = [ThresholdSign(channels) for _ in range(branches)]
+        self.signs = nn.ModuleList(signs)
+        self.upsample = ParallelUpsample(channels, branches, "nearest", scale)
+        self.tail = nn.Sequential(ThresholdSign(channels), BinaryConv2d(channels, 32, 1, 2))
+        for weight in (*(sign.threshold for sign in signs), self.upsample.merge.weight):
+            nn.init.normal_(weight)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Neither the packing before nor the convolution behind is measured."""
+        data = x.permute(0, 3, 1, 2)
+        value = self.upsample([sign(data) for sign in self.signs])
+        value = value + nn.functional.interpolate(data, scale_factor=self.scale, mode="nearest")
+        return value, self.tail(value)
+
+
+def nearest_branches(size: Map, count: int, scale: int) -> Kernel:
+    """Bits of each branch -> the merged map in float and its bits, as many times as high and as wide."""
+    height, width, channels = size
+    large = height * scale, width * scale, channels
+    inputs = (_input(size).permute(0, 2, 3, 1).contiguous(),)
+
+    def build() -> Built:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            module = _optimized(ParallelNearest(channels, count, scale), inputs)
+        sums = [b.var.name for b in bindings_of(module["main"]) if op_name(b.value) == "bnn.bconv2d"]
+        return Built(module, sums[:count], [each.numpy() for each in inputs])
+
+    return Kernel(
+        f"nearest-branches{count}-x{scale}-{_text(size)}",
+        build,
+        binary_macs=count * Layer(large, channels).macs,
+        maps=(_bytes(size), _bytes(large)),
+        unfused=UPSAMPLED_READ_AS_VIEW,
+    )
+
+
 #: Kind of merged branches -> dilation of a branch. Those of "atrous" are the rates of Group-Net's BPAC.
 DILATIONS: dict[str, Callable[[int], int]] = {
     "same-bits": lambda branch: 1,
@@ -543,6 +589,8 @@ KERNELS: tuple[Kernel, ...] = (
     nearest((32, 64, 128), 2),
     nearest((32, 64, 64), 4),
     nearest((16, 32, 128), 4),
+    nearest_branches((64, 128, 128), 3, 2),
+    nearest_branches((32, 64, 128), 3, 2),
     *(transposed((64, 128, 64), kernel) for kernel in (2, 3, 4)),
     *(branches(size, count, kind) for size, count, kind in BRANCHES),
     attention(1024, 64, 4),

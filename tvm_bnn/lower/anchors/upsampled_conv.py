@@ -12,6 +12,10 @@ which is 9 products and 12 additions for 4 pixels, instead of 36 and 36. A windo
 where it reads outside of the map, so padding is the map's; how zeros are counted is said in ``convolution``. Where
 there is a matrix unit parts are sums of products (as in ``matrix``), else counts of different bits.
 
+Convolutions that one kernel adds up have parts each, and ``acc``, ``acc_1`` and so on; one that is not behind the
+upsampling (a lateral 1x1 convolution, say) has a single part, of all its taps, which each pixel of the output reads at
+its own place.
+
 Rows of a part are so long that tiles of pixels fill them, two at least, since TVM does not find a single one where a
 block of rows reads it. Tiles are noted on the stages, for schedules.
 """
@@ -43,42 +47,54 @@ MOST_PARTS = 16
 
 @dataclass(frozen=True)
 class Shared:
-    """A convolution behind nearest upsampling.
+    """A convolution whose sums are added up from parts.
 
-    source : the map [N, C, H, W] of bits before it. scales : how many times each row, and each column, is read.
+    source : the map [N, C, H, W] of bits that parts read. scales : how many times each row, and each column, of it is
+    read; (1, 1) for a convolution that is not behind the upsampling: its one part has all taps.
     taps : of its rows and of its columns, those that move together.
+    block : rows and columns of the output that are a pixel before the kernel's upsampling.
     """
 
     source: relax.Var
     scales: tuple[int, int]
     taps: tuple[list[SharedTaps], list[SharedTaps]]
     geometry: ops.BConv2DAttrs
+    block: tuple[int, int]
 
     @classmethod
     def of(cls, reader: Reader, call: relax.Call) -> "Shared | None":
         """What a convolution shares; None where it reads its input as a view like any other.
 
-        It shares where its kernel has no other convolution, by whole words of filters and whole blocks of s * s pixels.
+        The convolutions that a kernel adds up share together, by the first upsampling that one of them is behind. What
+        another one is behind, it reads as a view.
         """
-        region, resize = reader.region, reader.partition.definition.get(call.args[0])
-        if resize is None or not is_nearest(resize):
+        region = reader.region
+        if region is None or region.source or region.row_sums:
             return None
-        if region is None or region.branches or region.source or region.row_sums:
+        calls = [reader.partition.definition[var] for var in region.anchors]
+        scales = next((s for s in (_upsampling(reader, each) for each in calls) if s != (1, 1)), None)
+        if scales is None or any(cls._by(reader, each, scales) is None for each in calls):
             return None
-        source, geometry = resize.args[0], ops.BConv2DAttrs.from_call(call.attrs)
-        (height, width), (rows, columns), out = (shape_of(e)[2:] for e in (source, resize, call))
-        if rows % height or columns % width or geometry.strides != (1, 1) or geometry.groups != 1:
+        return cls._by(reader, call, scales)
+
+    @classmethod
+    def _by(cls, reader: Reader, call: relax.Call, scales: tuple[int, int]) -> "Shared | None":
+        """The parts of a convolution, in whole words of filters and whole blocks of s * s pixels."""
+        geometry, out = ops.BConv2DAttrs.from_call(call.attrs), shape_of(call)
+        if geometry.strides != (1, 1) or geometry.groups != 1 or padded_channels(out[1]) < WORD:
             return None
-        scales = rows // height, columns // width
-        if scales == (1, 1) or out[0] % scales[0] or out[1] % scales[1]:
+        if out[2] % scales[0] or out[3] % scales[1]:
             return None
-        if padded_channels(shape_of(call)[1]) < WORD or not has_words(reader, source):
+        source, own = call.args[0], (1, 1)
+        if _upsampling(reader, call) == scales:
+            source, own = reader.partition.definition[source].args[0], scales
+        if not has_words(reader, source):
             return None
         kernel = shape_of(call.args[1])[2:]
         tall, wide = (
-            shared_taps(kernel[axis], scales[axis], geometry.padding[axis], geometry.dilation[axis]) for axis in (0, 1)
+            shared_taps(kernel[axis], own[axis], geometry.padding[axis], geometry.dilation[axis]) for axis in (0, 1)
         )
-        return cls(source, scales, (tall, wide), geometry) if len(tall) * len(wide) <= MOST_PARTS else None
+        return cls(source, own, (tall, wide), geometry, scales) if len(tall) * len(wide) <= MOST_PARTS else None
 
     def order(self, weight: np.ndarray) -> np.ndarray:
         """[O, C, KH, KW] -> [O, KH, KW, C] with the taps of each part side by side."""
@@ -109,6 +125,20 @@ class Shared:
         y, x = y + self.origin(0), x + self.origin(1)
         height, width = shape_of(self.source)[2:]
         return y, x, tirx.all(y >= 0, y < height, x >= 0, x < width)
+
+    def copy(self, reader: Reader, reach: tuple[int, int], make: Callable[[], te.Tensor]) -> te.Tensor:
+        """The stage of the rows that parts read, of so many rows and columns; convolutions that read the same share."""
+        key = (self.source, self.geometry.pad_value, self.origin(0), self.origin(1), *reach)
+        return reader.once(key, make)
+
+
+def _upsampling(reader: Reader, call: relax.Call) -> tuple[int, int]:
+    """How many times a convolution reads each row, and each column, of a nearest-upsampled map; else (1, 1)."""
+    resize = reader.partition.definition.get(call.args[0])
+    if resize is None or not is_nearest(resize):
+        return 1, 1
+    (height, width), (rows, columns) = (shape_of(e)[2:] for e in (resize.args[0], resize))
+    return (1, 1) if rows % height or columns % width else (rows // height, columns // width)
 
 
 def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
@@ -151,7 +181,8 @@ def _added_up(reader: Reader, call: relax.Call, shared: Shared, widths: list[int
         places = [(y + tall.shift) // sy for tall in shared.taps[0]]
         return functools.reduce(operator.add, (c(n, place, x, o) for c, place in zip(columns, places, strict=True)))
 
-    return reader.compute((batch, *out, channels), add_up, "acc", {"rows": sy, "columns": sx})
+    noted = dict(zip(("rows", "columns"), shared.block, strict=True))
+    return reader.compute((batch, *out, channels), add_up, "acc", noted)
 
 
 def _counts(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarray, target):
@@ -167,7 +198,7 @@ def _counts(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarray
         return tirx.if_then_else(inside, word(reader, shared.source, (n, y, x), c), padding_word(c))
 
     reach = shared.reach(0, shared.counts(0, out[0])), shared.reach(1, widths)
-    source = reader.compute((batch, *reach, words(channels)), padded, "pad")
+    source = shared.copy(reader, reach, lambda: reader.compute((batch, *reach, words(channels)), padded, "pad"))
 
     values = convolution.constant_weights(reader, convolution.pack_words(shared.order(weight)), target.lanes32)
 
@@ -198,13 +229,20 @@ def _pixels_of_part(width: int, target) -> int:
     return min(range(1, max(most, 1) + 1), key=lambda p: -(-width // p) * (p * vectors + p + vectors))
 
 
+def _tiles_of_part(width: int) -> tuple[int, int]:
+    """Pixels of a tile register, and how many of these go together: the same for all parts of a kernel.
+
+    width : of the widest part before the upsampling.
+    """
+    together = 1 if width <= TILE_PIXELS else 2
+    return -(-width // (together * -(-width // (together * TILE_PIXELS)))), together
+
+
 def _products(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarray):
     """Stages ``bytes``, parts and ``acc`` of sums of products."""
     (batch, channels, *_), out = shape_of(shared.source), shape_of(call)[2:]
-    needed = shared.counts(1, out[1])
-    together = 1 if max(needed) <= TILE_PIXELS else 2
-    pixels = -(-max(needed) // (together * -(-max(needed) // (together * TILE_PIXELS))))
-    widths = [max(round_up(count, together * pixels), 2 * pixels) for count in needed]
+    pixels, together = _tiles_of_part(out[1] // shared.block[1] + 1)
+    widths = [max(round_up(count, together * pixels), 2 * pixels) for count in shared.counts(1, out[1])]
     held = round_up(channels, BYTES.channels)
 
     def expand(n, y, x, c):
@@ -213,7 +251,8 @@ def _products(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarr
         return tirx.if_then_else(inside, value, tirx.const(shared.geometry.pad_value, "int8"))
 
     reach = shared.reach(0, shared.counts(0, out[0])), shared.reach(1, widths)
-    source = reader.compute((batch, *reach, held), expand, "bytes", {"rows": "pixels", "pixel": held})
+    noted: dict[str, int | str] = {"rows": "pixels", "pixel": held}
+    source = shared.copy(reader, reach, lambda: reader.compute((batch, *reach, held), expand, "bytes", noted))
     tiles = tile_weights(np.where(shared.order(weight), 1, -1).astype(np.int8))
     values = reader.array(tiles, "weight")
 
