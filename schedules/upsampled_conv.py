@@ -27,7 +27,7 @@ from tvm_bnn.schedules.stages import Stages, extent, inner_loops
 from tvm_bnn.schedules.tiles import TileShape, configure
 
 #: Bytes of parts that stay in the second-level cache, and what a row at a seam costs where any row costs 1.
-_CACHE, _SEAM = 768 << 10, 2 / 3
+_CACHE, _SEAM = 1 << 20, 2 / 3
 #: Vectors of the output that are written out one by one, so that what they share stays in registers.
 _UNROLLED = 64
 
@@ -41,15 +41,21 @@ class UpsampledTile:
 
 
 def choose_tile(
-    size: tuple[int, int, int], scales: tuple[int, int], row_bytes: int, vectors: int, threads: int
+    size: tuple[int, int, int], scales: tuple[int, int], parts: list[tuple[int, int]], vectors: int, threads: int
 ) -> UpsampledTile:
     """The default decisions: the least work of the thread that has most to do, and one or two pixels.
 
-    size : (N, H, W) of the map whose pixels are upsampled by the scales. row_bytes : of all parts' rows.
+    size : (N, H, W) of the map whose pixels are upsampled by the scales. parts : (H, W) of each, H being s times the
+    map's where it is not made before the upsampling, and one row more where blocks have a row in common.
     vectors : of 32 filters.
     """
     batch, height, width = size
-    fitting = [r for r in range(1, min(height, 16) + 1) if height % r == 0 and (r + 1) * row_bytes <= _CACHE] or [1]
+
+    def held(rows: int) -> int:
+        """Bytes of a block's parts."""
+        return sum((rows * (high // height) + high % height) * wide for high, wide in parts) * WORD * 4
+
+    fitting = [r for r in range(1, min(height, 16) + 1) if height % r == 0 and held(r) <= _CACHE] or [1]
     rows = min(fitting, key=lambda r: -(-batch * (height // r) // threads) * (r + _SEAM))
     return UpsampledTile(rows, 2 if width % 2 == 0 and 2 * scales[0] * scales[1] * vectors <= 16 else 1)
 
@@ -83,17 +89,16 @@ def apply_matrix(sch: Schedule, target, tile: UpsampledTile | None = None) -> st
 
 
 def _default_tile(sch: Schedule, scales: tuple[int, int], vectors: int, threads: int) -> UpsampledTile:
-    (batch, *extents), (sy, sx) = _pixels(sch, sch.get_sblock("acc")), scales
-    height, width = extents[0] // sy, extents[1] // sx
-    parts = [_pixels(sch, sch.get_sblock(name)) for name in Stages.of(sch).starting("part_")]
-    # a part that is not made before the upsampling has more rows
-    row_bytes = sum(-(-rows // height) * columns * WORD * 4 for _, rows, columns in parts)
-    return choose_tile((batch, height, width), scales, row_bytes, vectors, threads)
+    batch, rows, columns = _pixels(sch, sch.get_sblock("acc"))
+    height, width = rows // scales[0], columns // scales[1]
+    parts = [_pixels(sch, sch.get_sblock(name))[1:] for name in Stages.of(sch).starting("part_")]
+    return choose_tile((batch, height, width), scales, parts, vectors, threads)
 
 
-def _pixels(sch: Schedule, block: SBlockRV) -> tuple[int, ...]:
+def _pixels(sch: Schedule, block: SBlockRV) -> tuple[int, int, int]:
     """(N, H, W) of what a stage writes."""
-    return tuple(int(e) for e in sch.get(block).writes[0].source.shape[:3])
+    batch, height, width, _ = (int(e) for e in sch.get(block).writes[0].source.shape)
+    return batch, height, width
 
 
 def _scales(sch: Schedule, acc: SBlockRV) -> tuple[int, int]:

@@ -132,7 +132,14 @@ def test_taps_read_what_they_would_read_behind_the_upsampling(scale, kernel, dil
 
 
 def test_blocks_of_rows_are_shared_evenly_and_stay_in_the_cache():
-    assert choose_tile((1, 64, 128), (2, 2), 4 * 130 * 128, 2, 2).rows in (8, 16)
-    assert choose_tile((1, 6, 8), (2, 2), 4 * 10 * 128, 2, 2).rows == 3
-    assert choose_tile((1, 64, 4096), (2, 2), 4 * 4098 * 128, 2, 2).rows == 1
-    assert choose_tile((1, 7, 5), (2, 2), 4 * 10 * 128, 2, 1).rows == 7
+    def rows(height, width, threads, convolutions=1, lateral=0):
+        parts = [(height + 1, width + 2)] * 2 + [(height, width + 2)] * 2
+        parts = parts * convolutions + [(2 * height, 2 * width)] * lateral
+        return choose_tile((1, height, width), (2, 2), parts, 2, threads).rows
+
+    assert rows(64, 128, 2) in (8, 16)
+    assert rows(64, 128, 2, convolutions=3) < rows(64, 128, 2)
+    assert rows(64, 128, 2, lateral=4) < rows(64, 128, 2)
+    assert rows(6, 8, 2) == 3
+    assert rows(64, 4096, 2) == 1
+    assert rows(7, 5, 1) == 7
