@@ -18,6 +18,7 @@ from tvm_bnn.report.kernel_cases import (
     attention,
     branches,
     nearest,
+    nearest_branches,
     packing,
     resize,
     resize_to_bits,
@@ -40,6 +41,7 @@ SMALL = {
     "stem": (stem(Layer((16, 15, 3), 32, 7, 2)), "conv2d", (1, 8, 8, 32), "float32"),
     "resize to bits": (resize_to_bits((5, 6, 32), 2), "resize2d", (1, 10, 12, 1), "uint32"),
     "nearest": (nearest((4, 6, 32), 2), "bconv2d", (1, 8, 12, 1), "uint32"),
+    "nearest branches": (nearest_branches((4, 6, 32), 3, 2), "bconv2d", (1, 8, 12, 1), "uint32"),
     "transposed": (transposed((4, 6, 32), 2), "bconv2d", (1, 4, 6, 1), "uint32"),
     "branches": (branches((5, 16, 64), 3, "same-bits"), "bconv2d", (1, 5, 16, 2), "uint32"),
     "atrous branches": (branches((5, 16, 64), 3, "atrous"), "bconv2d", (1, 5, 16, 2), "uint32"),
@@ -72,8 +74,9 @@ def test_the_kernel_is_the_only_one_measured_and_its_module_is_exact(name):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_sums_behind_nearest_upsampling_are_shared_unless_it_is_switched_off():
-    case, rules = SMALL["nearest"][0], []
+@pytest.mark.parametrize("name", ["nearest", "nearest branches"])
+def test_sums_behind_nearest_upsampling_are_shared_unless_it_is_switched_off(name):
+    case, rules = SMALL[name][0], []
     built = case.build()
     for switch in (nullcontext(), patch.object(*case.unfused)):
         with switch:
