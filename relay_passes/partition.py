@@ -349,6 +349,9 @@ class _Partitioner:
             return None
         if len(source.joints) > 1 or not self._pairs_with_all(source, calls):
             return None
+        maps = [o for member in region.members for o in operands(self.definition[member]) if o in source.values]
+        if maps and not source.joints and not self._passes(maps, {*source.anchors}, source.members, read):
+            return None  # bits of the sum itself: its tile would have two readers
         for var in source.values:
             for reader, through_view in reading[var]:
                 if self._home(reader) not in (source, region) or (through_view and var not in read):
