@@ -347,7 +347,7 @@ class _Partitioner:
         source = self.region_of.get(read[0]) if isinstance(read[0], relax.Var) else None
         if source is None or source is region or source.source is not None or source.anchor is None:
             return None
-        if len(source.joints) > 1 or not self._pairs_with_all(source, calls):
+        if len(source.joints) > 1 or not self._pairs_with_all(source, calls) or self._shares_branches(source):
             return None
         maps = [o for member in region.members for o in operands(self.definition[member]) if o in source.values]
         if maps and not source.joints and not self._passes(maps, {*source.anchors}, source.members, read):
@@ -370,6 +370,11 @@ class _Partitioner:
         makers = [self.definition[anchor] for anchor in source.anchors if self._counts_bits(anchor)]
         pairs = [self.kernels.pairs(first, second) for first in makers for second in calls]
         return len(makers) == len(source.anchors) and all(pairs)
+
+    def _shares_branches(self, region: Region) -> bool:
+        """Whether several branches are upsampled: sums shared before that buy more than rows that stay in a cache."""
+        inputs = (self.definition[anchor].args[0] for anchor in region.anchors)
+        return sum(is_nearest(self.definition.get(data)) for data in inputs) > 1
 
     def _compute_rows(self) -> None:
         """Let a convolution compute the elementwise values that it alone reads, row by row.

@@ -69,7 +69,7 @@ def of_groupnet(config: GroupNetConfig, *rest) -> Example:
     )
 
 
-def of_ding(binary: int, within: tuple[str, ...] = (), **kinds: str) -> Example:
+def of_ding(binary: int, within: tuple[str, ...] = (), **kinds: Any) -> Example:
     """Three branches; within : names of the float layers in its attention."""
     config = replace(DING, **kinds)
     stages = [f"decoder.{stage}.branches.attention.attend" for stage in ("up.0", "up.1", "up.2", "last")]

@@ -468,6 +468,23 @@ def test_declines_to_make_rows_for_a_convolution(build, emit, kept):
     check_order(parts)
 
 
+def test_branches_that_share_sums_before_their_upsampling_stay_apart_from_their_readers(build, emit):
+    def upsampled(x, number):
+        pooled = emit(max_pool2d(emit(add(x, relax.const(np.float32(number)))), (2, 2), (2, 2)))
+        how = {"method": "nearest_neighbor", "rounding_method": "floor", "coordinate_transformation_mode": "asymmetric"}
+        return emit(resize2d(emit(bits(pooled)), (4, 4), layout="NCHW", **how))
+
+    def function(x, count):
+        first = summand(upsampled(x, 0), emit)
+        for number in range(1, count):
+            first = emit(add(first, summand(upsampled(x, number), emit)))
+        return relax.Tuple(shortcuts(first, emit, 2))
+
+    for count, apart in ((1, False), (2, True)):
+        parts = partition(build(lambda x, count=count: function(x, count), WIDE)["main"], PAIRS)
+        assert all(region.source is None for region in parts.regions) is apart
+
+
 #: What the results of a function are besides branches that read the rows of one map.
 UNFOLLOWED_BY_SEVERAL = {
     "the caller reads the map": lambda data, other, emit: [data],

@@ -98,7 +98,7 @@ def example(
     return Network(f"{name}-{size[0]}x{size[1]}", made)
 
 
-def ding2024(stem: str, size: tuple[int, int], branches: int = 1, **kinds: str) -> Network:
+def ding2024(stem: str, size: tuple[int, int], branches: int = 1, **kinds: Any) -> Network:
     """`bench` with K branches at an input size (H, W); its twin has one.
 
     kinds : of upsampling and attention, where they are not those of `bench`.
