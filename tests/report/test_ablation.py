@@ -47,11 +47,11 @@ def test_a_switch_changes_the_kernels(networks, switch):
 
 
 def test_a_row_compares_the_variants():
-    switches = [switch for switch in ablation.SWITCHES if switch.name in ("writing in place", "sums of rows")]
+    switches = [switch for switch in ablation.SWITCHES if switch.name in ("writing in place", "epilogues")]
     (row,) = ablation.measure([ding2024("3x3", (64, 96))], {1: LIMITS}, rounds=3, switches=switches)
     assert json.loads(json.dumps(row)) == row
     assert row["suite"] == "ablation" and row["ours_ms"] > 0
-    assert set(row["peers"]) == {"without writing in place", "without sums of rows"}
+    assert set(row["peers"]) == {"without writing in place", "without epilogues"}
     assert set(row["spreads"]) == {OURS, *row["peers"]}
 
 
