@@ -158,7 +158,7 @@ def test_code_for_another_system_is_refused():
 def test_missing_cpu_features_are_named(zen4):
     made = host().manifest()
     zen4(hidden={"avx512_vpopcntdq", "avx512_bitalg"})
-    with pytest.raises(ArtifactError, match="this CPU lacks avx512_bitalg, avx512_vpopcntdq;"):
+    with pytest.raises(ArtifactError, match="this machine lacks avx512_bitalg, avx512_vpopcntdq;"):
         check_runs_here(made)
 
 

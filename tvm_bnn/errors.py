@@ -31,3 +31,7 @@ class InputError(BnnError):
 
 class OutputError(BnnError):
     """A result cannot be written."""
+
+
+class DeviceError(BnnError):
+    """A device or a tracker cannot be reached, hangs up, takes too long, or computes something wrong."""

@@ -98,7 +98,7 @@ class Artifact:
 
         Raises InputError for a wrong number, rank, shape or dtype, ArtifactError where the code cannot run here.
         """
-        arguments = self._arguments(inputs)
+        arguments = checked_inputs(inputs, self.manifest)
         with self._lock:
             result = self._run(self._load(), arguments)
         return _convert(result, _torch_tensor if any(_is_torch(item) for item in inputs) else np.from_dlpack)
@@ -110,7 +110,7 @@ class Artifact:
         """
         if repeat < 1 or number < 1:
             raise InputError(f"found repeat={repeat} and number={number}; both must be at least 1")
-        arguments = self._arguments(inputs)
+        arguments = checked_inputs(inputs, self.manifest)
         with self._lock:
             main = self._load()
             self._run(main, arguments)
@@ -131,26 +131,19 @@ class Artifact:
             self._main = VirtualMachine(module, tvm.cpu())["main"]
         return self._main
 
-    def _arguments(self, inputs: Sequence[Any]) -> list[Any]:
-        expected = self.manifest["inputs"]
-        if len(inputs) != len(expected):
-            names = ", ".join(f"{row['name']} ({_described(row['shape'], row['dtype'])})" for row in expected)
-            raise InputError(f"found {len(inputs)} inputs; {self.manifest['name']} takes {len(expected)}: {names}")
-        return [_to_tvm(value, row) for value, row in zip(inputs, expected, strict=True)]
-
     def _run(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         """Call with the right number of threads.
 
         TVM keeps a pool per Python thread, and a pool never grows: where other code has already made a smaller
         one in this thread, the call moves to a thread of our own.
         """
-        if self._own_thread is None and _set_threads(self._threads):
+        if self._own_thread is None and use_threads(self._threads) == self._threads:
             return function(*arguments)
         if self._own_thread is None:
             self._own_thread = ThreadPoolExecutor(1, thread_name_prefix="tvm_bnn")
 
         def moved() -> Any:
-            _set_threads(self._threads)
+            use_threads(self._threads)
             return function(*arguments)
 
         return self._own_thread.submit(moved).result()
@@ -168,13 +161,13 @@ def load(path: artifact.PathLike) -> Artifact:
         return made
 
 
-def _set_threads(count: int) -> bool:
-    """Let TVM use `count` threads for what this Python thread calls; whether it does."""
+def use_threads(count: int) -> int:
+    """Let TVM use `count` threads for what this Python thread calls; how many it does."""
     if getattr(_pool, "threads", None) != count:
         cpus = [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
         tvm.get_global_func("runtime.config_threadpool")(_SHARE_ALL_CPUS, count, cpus)
-        _pool.threads = tvm.get_global_func("runtime.NumThreads")()
-    return _pool.threads == count
+        _pool.threads = int(tvm.get_global_func("runtime.NumThreads")())
+    return _pool.threads
 
 
 def load_library(library: bytes | IO[bytes]) -> tuple[Any, BinaryIO]:
@@ -208,6 +201,15 @@ def _first_line(error: Exception) -> str:
 
 
 # --- tensors in and out -----------------------------------------------------------------------------------------
+
+
+def checked_inputs(inputs: Sequence[Any], manifest: artifact.Manifest) -> list[Any]:
+    """The inputs of a call as tensors of TVM's, without copies where possible; raises InputError for wrong ones."""
+    expected = manifest["inputs"]
+    if len(inputs) != len(expected):
+        names = ", ".join(f"{row['name']} ({_described(row['shape'], row['dtype'])})" for row in expected)
+        raise InputError(f"found {len(inputs)} inputs; {manifest['name']} takes {len(expected)}: {names}")
+    return [_to_tvm(value, row) for value, row in zip(inputs, expected, strict=True)]
 
 
 def _is_torch(value: Any) -> bool:

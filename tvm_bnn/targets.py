@@ -18,7 +18,7 @@ import os
 import platform
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,11 @@ class Target:
             config["mattr"] = list(self.mattr)
         return config
 
+    def text(self) -> str:
+        """The target as one line for `--target`, with which another machine compiles for this one."""
+        mattr = f" -mattr={','.join(self.mattr)}" if self.mattr else ""
+        return f"llvm -mtriple={self.triple} -mcpu={self.cpu}{mattr} -num-cores={self.threads}"
+
     def tvm(self) -> Any:
         """The `tvm.target.Target` to compile with."""
         import tvm
@@ -314,18 +319,35 @@ def check_runs_here(manifest_target: Mapping[str, Any]) -> None:
 
     Raises ArtifactError that names the wrong architecture or the missing CPU features.
     """
+    check_runs_on(manifest_target, host_arch(), platform.system(), host_flags())
+
+
+def check_runs_on(
+    manifest_target: Mapping[str, Any],
+    arch: str,
+    system: str,
+    flags: Set[str],
+    machine: str = "this machine",
+    target: str = "llvm",
+) -> None:
+    """Check that a machine can run code made for `manifest_target` (the dictionary of `Target.manifest`).
+
+    arch: its architecture, in LLVM's spelling. system: as uname tells. flags: see `host_flags`.
+    machine: what it is called. target: what to compile for there.
+
+    Raises ArtifactError that names the wrong architecture or the missing CPU features.
+    """
     name, triple = manifest_target["name"], manifest_target["triple"]
-    here, there = host_arch(), arch_of(triple)
-    if there != here or "linux" not in triple:
+    if arch_of(triple) != arch or "linux" not in triple:
         raise ArtifactError(
-            f"the artifact was compiled for {name} ({triple}), this machine is {here} with {platform.system()}; "
-            f'copy it to such a machine, or compile it again with --target "llvm"'
+            f"the artifact was compiled for {name} ({triple}), {machine} is {arch} with {system}; "
+            f'run it on such a machine, or compile it again with --target "{target}"'
         )
-    missing = _missing_flags(manifest_target["required_features"])
+    missing = _missing_flags(manifest_target["required_features"], flags)
     if missing:
         raise ArtifactError(
-            f"the artifact was compiled for {name}, and this CPU lacks {', '.join(missing)}; "
-            f'compile it again here with --target "llvm"'
+            f"the artifact was compiled for {name}, and {machine} lacks {', '.join(missing)}; "
+            f'compile it again with --target "{target}"'
         )
 
 
@@ -348,6 +370,11 @@ def host_flags() -> frozenset[str]:
     return flags
 
 
+def code_flags() -> frozenset[str]:
+    """Those of `host_flags` that generated code may use."""
+    return host_flags() & frozenset(_arch_row(f"{host_arch()}-linux-gnu").flags.values())
+
+
 def _tiles_permitted() -> bool:
     """Ask Linux for the tile registers of AMX, which a process has only on request; True where it grants them."""
     arch_prctl, request_permission, tile_data = 158, 0x1023, 18  # of x86-64 and <asm/prctl.h>
@@ -357,13 +384,12 @@ def _tiles_permitted() -> bool:
         return False
 
 
-def _missing_flags(required: Iterable[str]) -> list[str]:
-    flags = host_flags()
+def _missing_flags(required: Iterable[str], flags: Set[str]) -> list[str]:
     return sorted(set(required) - flags) if flags else []
 
 
 def _runs_here(triple: str, required: Iterable[str]) -> bool:
-    return arch_of(triple) == host_arch() and "linux" in triple and not _missing_flags(required)
+    return arch_of(triple) == host_arch() and "linux" in triple and not _missing_flags(required, host_flags())
 
 
 # --- reading the text -------------------------------------------------------------------------------------------

@@ -5,11 +5,9 @@ from __future__ import annotations
 import bisect
 import math
 import platform
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ import tvm
 from tvm_bnn.report import ceilings
 from tvm_bnn.report.ceilings import Ceiling
 from tvm_bnn.report.pool import own_pool
+from tvm_bnn.rpc.board import cpu_name
 from tvm_bnn.targets import Target, available_cpus
 
 MB = 1 << 20
@@ -133,13 +132,3 @@ def describe(target: Target, limits: Iterable[Limits]) -> dict[str, Any]:
         "system": platform.platform(),
         "limits": {str(each.threads): each.json() for each in limits},
     }
-
-
-def cpu_name() -> str:
-    """The processor's own name, or its architecture where the system does not tell."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, flags=re.MULTILINE)
-    return found.group(1).strip() if found else platform.machine()
