@@ -94,7 +94,14 @@ def _build(made: Path) -> None:
 
 @contextmanager
 def session(cpu: str = "cortex-a72", threads: int = 1) -> Iterator[rpc.RPCSession]:
-    """An RPC session with an emulated processor, of a name that qemu knows.
+    """An RPC session with an emulated processor, of a name that qemu knows; raises as `listening` does."""
+    with listening(cpu, threads) as port:
+        yield rpc.connect("127.0.0.1", port, session_timeout=SECONDS)
+
+
+@contextmanager
+def listening(cpu: str = "cortex-a72", threads: int = 1) -> Iterator[int]:
+    """An emulated processor, of a name that qemu knows: the port of this machine at which it serves one session.
 
     RuntimeError if the processor stops before the session is over, as it does at an instruction that it lacks.
     """
@@ -105,8 +112,7 @@ def session(cpu: str = "cortex-a72", threads: int = 1) -> Iterator[rpc.RPCSessio
         with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
             assert process.stdout is not None
             try:
-                port = process.stdout.readline()
-                yield rpc.connect("127.0.0.1", int(port), session_timeout=SECONDS)
+                yield int(process.stdout.readline())
             except (ValueError, RuntimeError) as error:
                 process.stdout.close()
                 if (code := _ended(process)) is None:

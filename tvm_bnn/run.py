@@ -1,4 +1,7 @@
-"""`python -m tvm_bnn.run ARTIFACT IMAGE -o OUT.png`: segment one image, paint the classes over it, time it."""
+"""`python -m tvm_bnn.run ARTIFACT IMAGE -o OUT.png`: segment one image, paint the classes over it, time it.
+
+With --rpc or --tracker it runs on a device; the picture is the same, and the times are the device's own.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +23,12 @@ from tvm_bnn import artifact
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.errors import InputError, OutputError
 from tvm_bnn.interrupt import held_back
+from tvm_bnn.rpc import options as device_options
 
 if TYPE_CHECKING:
     # loaded inside the command: TVM takes a second, in which an interruption is to end as quietly as later
     from tvm_bnn import runtime
+    from tvm_bnn.rpc.remote_artifact import RemoteArtifact
 
 # Okabe and Ito's eight colours, which the colour-blind can tell apart; black last, since it hides the image.
 OKABE_ITO = (
@@ -38,6 +44,8 @@ OKABE_ITO = (
 MAX_CLASSES = 65536
 # How much of the colour covers the image.
 OPACITY = 0.5
+# Seconds that a device has for everything.
+DEVICE_S = 600
 
 
 def palette(count: int, given: Sequence[Sequence[int]] | None = None) -> np.ndarray:
@@ -129,14 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # what would fail at the end is refused at the start
     _image_format(options.output)
-    with Progress() as progress:
+    load = _on_device if device_options.names_device(options) else _here
+    with Progress() as progress, ExitStack() as stack:
         with progress.phase("load"):
-            with held_back():
-                from tvm_bnn import runtime
-
-            network = runtime.load(options.artifact)
-            if options.threads:
-                network.threads = options.threads
+            network = load(options, stack)
             image = read_image(options.image)
             pixels = prepare(image, network.manifest)
         with progress.phase("run"):
@@ -152,6 +156,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _here(options: argparse.Namespace, _: ExitStack) -> runtime.Artifact:
+    with held_back():
+        from tvm_bnn import runtime
+    network = runtime.load(options.artifact)
+    if options.threads:
+        network.threads = options.threads
+    return network
+
+
+def _on_device(options: argparse.Namespace, stack: ExitStack) -> RemoteArtifact:
+    """The session ends with the stack."""
+    with held_back():
+        from tvm_bnn.rpc import remote_artifact
+    session = stack.enter_context(device_options.open_session(options, DEVICE_S))
+    return remote_artifact.load(session, options.artifact, options.threads)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(prog="python -m tvm_bnn.run", description="Segment one image with a compiled network.")
     parser.add_argument("artifact", help="compiled network (.bnn), made by python -m tvm_bnn.compile")
@@ -159,17 +180,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", required=True, metavar="OUT.png", help="where the painted image goes")
     parser.add_argument("--threads", type=positive, help="threads to use (default: as compiled)")
     parser.add_argument("--repeat", type=positive, default=10, help="runs to measure (default: 10)")
+    device_options.add_device(parser)
     return parser
 
 
 def _report(
-    console: Console, network: runtime.Artifact, seconds: Sequence[float], classes: np.ndarray, colours: np.ndarray
+    console: Console,
+    network: runtime.Artifact | RemoteArtifact,
+    seconds: Sequence[float],
+    classes: np.ndarray,
+    colours: np.ndarray,
 ) -> None:
     names = network.manifest["class_names"] or []
     low, middle, high = (1e3 * value for value in (min(seconds), statistics.median(seconds), max(seconds)))
+    threads = f"{network.threads or 'its own number of'} thread{'' if network.threads == 1 else 's'}"
+    place = getattr(network, "device", None)
     console.print(
-        f"{network.manifest['name']}: {middle:.2f} ms (median of {len(seconds)}; {low:.2f} to {high:.2f}), "
-        f"{network.threads} thread{'s' if network.threads > 1 else ''}"
+        f"{network.manifest['name']}: {middle:.2f} ms (median of {len(seconds)}; {low:.2f} to {high:.2f}), {threads}"
+        + (f", on {place} by its own clock" if place else "")
     )
     table = Table(box=None, show_header=False, pad_edge=False)
     for index, share in enumerate(np.bincount(classes.ravel(), minlength=len(colours)) / classes.size):
