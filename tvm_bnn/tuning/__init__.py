@@ -1,0 +1,1 @@
+"""Tuning: decisions of the schedule templates, measured on devices and kept as records."""
