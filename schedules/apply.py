@@ -1,10 +1,11 @@
 """Which rule schedules which kernel, in one table; each scheduled function carries the rule's name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 
@@ -22,17 +23,27 @@ from tvm_bnn.schedules import (
     upsampled_conv,
     weighted_mean,
 )
+from tvm_bnn.schedules.decide import Decide, DecisionError, Given, by_default
 from tvm_bnn.schedules.registers import PIPELINE
 from tvm_bnn.schedules.tiles import load_configurations
 
 RULE_ATTR = "tvm_bnn.rule"
+TUNED_ATTR = "tvm_bnn.tuned"
 
 #: What TVM is told when it builds scheduled kernels. Its own search for common subexpressions may name one inside a
 #: branch and read it outside, which LLVM refuses; LLVM finds them itself, at the same speed of the code.
 BUILD_CONFIG = {"tirx.disable_cse_tir": True}
 
+Template = Callable[[Schedule, Any, Decide], str]
+
+
+def _settled(apply: Callable[[Schedule, Any], str]) -> Template:
+    """A template that has nothing to decide."""
+    return lambda sch, target, decide: apply(sch, target)
+
+
 #: Kernel family -> template.
-RULES: dict[str, Callable[..., str]] = {
+RULES: dict[str, Template] = {
     "conv": conv.apply,
     "grouped_conv": conv.apply_grouped,
     "conv_pool": conv_pool.apply,
@@ -43,11 +54,11 @@ RULES: dict[str, Callable[..., str]] = {
     "upsampled_conv": upsampled_conv.apply,
     "matrix_upsampled_conv": upsampled_conv.apply_matrix,
     "weighted_mean": weighted_mean.apply,
-    "elementwise": elementwise.apply,
-    "reduce": reduce.apply,
-    "plane_sum": reduce.apply,
-    "resize": resize.apply,
-    "fixed": lambda sch, target: f"fixed-{target.isa}",  # written out loop by loop where it is defined
+    "elementwise": _settled(elementwise.apply),
+    "reduce": _settled(reduce.apply),
+    "plane_sum": _settled(reduce.apply),
+    "resize": _settled(resize.apply),
+    "fixed": _settled(lambda sch, target: f"fixed-{target.isa}"),  # written out loop by loop where it is defined
 }
 
 
@@ -60,18 +71,50 @@ def machine_code(scheduled: tvm.IRModule, target, config: Mapping[str, Any] = Ma
         return tvm.compile(scheduled, target=target.tvm(), tir_pipeline=PIPELINE)
 
 
-def schedule_function(func: tirx.PrimFunc, family: str, target) -> tirx.PrimFunc:
+def workload_of(func: tirx.PrimFunc) -> str:
+    """What tuning records call a kernel: a hash of it before it is scheduled, the same in every process."""
+    return f"{tvm_ffi.structural_hash(func.without_attr('global_symbol')) & (2**64 - 1):016x}"
+
+
+def schedule_function(func: tirx.PrimFunc, family: str, target, decide: Decide = by_default) -> tirx.PrimFunc:
     """One kernel with its family's template applied, stamped with the rule's name."""
     sch = Schedule(tvm.IRModule({"main": func}))
-    rule = RULES[family](sch, target)
+    rule = RULES[family](sch, target, decide)
     scheduled = share_memory(load_configurations(bound_sums(sch.mod["main"])))
     return scheduled.with_attr(RULE_ATTR, rule).with_attr("tirx.is_scheduled", True)
 
 
-def schedule_module(module: tvm.IRModule, family_of: dict[str, str], target) -> tvm.IRModule:
-    """Schedule every kernel that has a family; others are left to TVM."""
+def define_module(module: tvm.IRModule, family_of: Iterable[str]) -> tvm.IRModule:
+    """Kernels as they are defined, loop after loop, none in place: slow, and what every schedule has to equal."""
+    defined = module.clone()
+    for name in family_of:
+        defined.update_func(module.get_global_var(name), module[name].with_attr("tirx.is_scheduled", True))
+    return defined
+
+
+def schedule_module(
+    module: tvm.IRModule,
+    family_of: Mapping[str, str],
+    target,
+    decisions: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> tvm.IRModule:
+    """Schedule every kernel that has a family; others are left to TVM.
+
+    decisions : workload -> name -> value, of those that are not to be the templates' own; see `decide.Given`. A kernel
+    that is scheduled so bears TUNED_ATTR. Those that a template does not offer are passed over.
+    """
     scheduled = module.clone()
     for name, family in family_of.items():
         var = module.get_global_var(name)
-        scheduled.update_func(var, schedule_function(module[var], family, target))
+        chosen = decisions.get(workload_of(module[var])) if decisions else None
+        scheduled.update_func(var, _scheduled(module[var], family, target, chosen))
     return scheduled
+
+
+def _scheduled(func: tirx.PrimFunc, family: str, target, chosen: Mapping[str, Any] | None) -> tirx.PrimFunc:
+    if chosen:
+        try:
+            return schedule_function(func, family, target, Given(chosen)).with_attr(TUNED_ATTR, 1)
+        except DecisionError:
+            pass  # of a template that has changed since
+    return schedule_function(func, family, target)

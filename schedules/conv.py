@@ -15,13 +15,14 @@ Per tap the tile loads ``pixels`` scalars and ``vectors`` vectors for pixels*vec
 behind the arithmetic from about 4 x 4 on.
 """
 
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tvm_bnn.lower.layout import WORD
+from tvm_bnn.schedules.decide import Decide, by_default, divisors
 from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, pack_tail, vectorize_channels
 
@@ -30,12 +31,26 @@ Sum = tuple[SBlockRV, LoopRV]
 _CACHE, _COPYING = 48 << 10, 1 / 16
 
 
-@dataclass(frozen=True)
-class ConvTile:
-    """Decisions of the template: pixels and filters of a register tile, these in vectors of 32-bit lanes."""
+class ConvTile(NamedTuple):
+    """A decision of the template: pixels and filters of a register tile, these in vectors of 32-bit lanes."""
 
     pixels: int
     vectors: int
+
+
+def tiles(width: int, filters: int, lanes: int, target, packs: bool = False) -> list[ConvTile]:
+    """What may be decided for vectors of so many lanes: all tiles whose accumulators fit the registers.
+
+    packs : a tile must have whole words.
+    """
+    wide = max(lanes // target.lanes32, 1)
+    least = max(1, WORD // lanes) if packs and filters >= WORD else 1
+    return [
+        ConvTile(pixels, vectors * wide)
+        for vectors in divisors(filters // lanes, target.registers)
+        for pixels in divisors(width, target.registers)
+        if vectors % least == 0 and pixels * vectors <= target.registers
+    ]
 
 
 def choose_tile(width: int, filters: int, target, packs: bool, binary: bool) -> ConvTile:
@@ -104,15 +119,15 @@ def choose_rows(height: int, others: int, inputs: list[tuple[int, int]], threads
     return best
 
 
-def apply_grouped(sch: Schedule, target, tile: ConvTile | None = None) -> str:
+def apply_grouped(sch: Schedule, target, decide: Decide = by_default) -> str:
     """Schedule a kernel of the "grouped_conv" family in place: the input is padded as a whole first."""
-    return apply(sch, target, tile, pad_apart=True)
+    return apply(sch, target, decide, pad_apart=True)
 
 
-def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool = False) -> str:
+def apply(sch: Schedule, target, decide: Decide = by_default, pad_apart: bool = False) -> str:
     """Schedule a kernel of the "conv" family in place; returns the name of the rule.
 
-    tile : decisions, by default those of ``choose_tile``.
+    Decides the register tile, and the rows of a block.
     pad_apart : pad the whole input before the tiles, instead of the rows that a tile needs.
     """
     stages = Stages.of(sch)
@@ -122,10 +137,11 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     filters, width = extent(sch, o), extent(sch, x)
     lanes = min(target.lanes32, filters)
     widest = max(_lanes_of(sch, sch.get_sblock(name), lanes) for name in stages.starting("acc"))
-    if tile is None and widest > lanes:
-        tile = choose_table_tile(width, filters, widest, target)
-    elif tile is None:
-        tile = choose_tile(width, filters, target, stages.packs, binary)
+    if widest > lanes:
+        default = choose_table_tile(width, filters, widest, target)
+    else:
+        default = choose_tile(width, filters, target, stages.packs, binary)
+    tile = decide("tile", tiles(width, filters, widest, target, stages.packs), default)
     thin = stages.packs and filters < WORD  # fewer accumulators than bits in a word: words are put together apart
     joint = stages.starting("joint")
     n, y, x, o = sch.get_loops(sch.get_sblock(joint[0]) if joint else acc)[:4]
@@ -138,7 +154,7 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     else:
         sums = accumulate(sch, acc, taps, [n, oo, y, xo], [xi, om, ov])
     pads = [sch.get_sblock(name) for name in stages.starting("pad")]
-    rows = _blocks_of_rows(sch, [n, oo, y], pads if binary and not pad_apart else [], target.threads)
+    rows = _blocks_of_rows(sch, [n, oo, y], pads if binary and not pad_apart else [], target.threads, decide)
     if stages.has("filters"):  # the weights are another kernel's bits: put in order once
         parallel_rows(sch, sch.get_loops(sch.get_sblock("filters")))
     if thin:
@@ -159,13 +175,15 @@ def apply(sch: Schedule, target, tile: ConvTile | None = None, pad_apart: bool =
     return f"{rule}-tables-{kind}" if widest > lanes else f"{rule}-{kind}"
 
 
-def _blocks_of_rows(sch: Schedule, loops: list[LoopRV], pads: list[SBlockRV], threads: int) -> LoopRV:
+def _blocks_of_rows(
+    sch: Schedule, loops: list[LoopRV], pads: list[SBlockRV], threads: int, decide: Decide
+) -> LoopRV:
     """Share blocks of rows among the threads."""
     *outer, y = loops
     copied = [sch.get(pad).writes[0].source for pad in pads]
     inputs = [(int(b.shape[1]), prod(map(int, b.shape[2:])) * (1 if str(b.dtype) == "uint8" else 4)) for b in copied]
     height, others = extent(sch, y), prod(extent(sch, loop) for loop in outer)
-    yo, _ = sch.split(y, [None, choose_rows(height, others, inputs, threads)])
+    yo, _ = sch.split(y, [None, decide("rows", divisors(height, 16), choose_rows(height, others, inputs, threads))])
     rows = sch.fuse(*outer, yo)
     sch.parallel(rows)
     return rows

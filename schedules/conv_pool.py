@@ -15,7 +15,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tvm_bnn.lower.matrix import pixels_of_tile
-from tvm_bnn.schedules.conv import Sum, choose_tile, copy_rows, in_registers, kind_of, sums_of_tile
+from tvm_bnn.schedules.conv import Sum, choose_tile, copy_rows, in_registers, kind_of, sums_of_tile, tiles
+from tvm_bnn.schedules.decide import Decide, by_default, divisors
 from tvm_bnn.schedules.elementwise import place_readers
 from tvm_bnn.schedules.matrix_conv import CutTiles, TileSums, expand_rows, flatten_words
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, vectorize_channels
@@ -25,13 +26,18 @@ from tvm_bnn.schedules.tiles import TileShape, configure
 _CACHE = 768 << 10
 
 
-def apply(sch: Schedule, target) -> str:
-    """Schedule a kernel of the "conv_pool" family in place; returns the name of the rule."""
+def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
+    """Schedule a kernel of the "conv_pool" family in place; returns the name of the rule.
+
+    Decides the pooled rows of a block, and the tile in which the map is made.
+    """
     stages = Stages.of(sch)
     acc, rows, made = (sch.get_sblock(name) for name in ("acc", "rows", "map_0"))
     height, _, channels = (int(e) for e in sch.get(made).writes[0].source.shape[1:])
     n, y, x, c, ky = sch.get_loops(acc)
-    yo, yi = sch.split(y, [None, _block_rows(height, extent(sch, x) * channels * 4, extent(sch, y))])
+    pooled = extent(sch, y)
+    default = _block_rows(height, extent(sch, x) * channels * 4, pooled)
+    yo, yi = sch.split(y, [None, decide("rows", divisors(pooled, 32), default)])
     vectors = vectorize_channels(sch, c, target.lanes32)
     sch.reorder(n, yo, yi, x, vectors[0], ky, *vectors[1:])
     blocks = sch.fuse(n, yo)
@@ -43,9 +49,9 @@ def apply(sch: Schedule, target) -> str:
     sch.compute_at(made, my, preserve_unit_loops=True)
     if stages.has("bytes_0"):
         sums: list[Sum] = []
-        rule = _in_tiles(sch, made, blocks, my, target)
+        rule = _in_tiles(sch, made, blocks, my, target, decide)
     else:
-        sums, rule = _in_vectors(sch, stages, made, my, target)
+        sums, rule = _in_vectors(sch, stages, made, my, target, decide)
     place_readers(sch, stages.values, x, target)
     for block, first in sums:
         sch.set_scope(block, 0, "local")
@@ -55,12 +61,15 @@ def apply(sch: Schedule, target) -> str:
     return rule.replace("conv2d", "conv2d_max_pool2d", 1)
 
 
-def _in_vectors(sch: Schedule, stages: Stages, made: SBlockRV, my: LoopRV, target) -> tuple[list[Sum], str]:
+def _in_vectors(
+    sch: Schedule, stages: Stages, made: SBlockRV, my: LoopRV, target, decide: Decide
+) -> tuple[list[Sum], str]:
     """Make a row of the map in vectors; returns the sums to be started at 0, each with its first tap loop."""
     width, channels = (int(e) for e in sch.get(made).writes[0].source.shape[2:])
     *_, mx, mc = inner_loops(sch, made, my)
     lanes = min(target.lanes32, channels)
-    tile = choose_tile(width, channels, target, False, False)
+    options = tiles(width, channels, lanes, target)
+    tile = decide("tile", options, choose_tile(width, channels, target, False, False))
     mxo, mxi = sch.split(mx, [None, tile.pixels])
     mco, mcm, mcv = sch.split(mc, [None, tile.vectors, lanes])
     sch.reorder(mco, mxo, mxi, mcm, mcv)
@@ -71,7 +80,7 @@ def _in_vectors(sch: Schedule, stages: Stages, made: SBlockRV, my: LoopRV, targe
     return sums, f"{kind_of(sch, sums[0][0])}-{target.isa}-{tile.pixels}x{tile.vectors}"
 
 
-def _in_tiles(sch: Schedule, made: SBlockRV, blocks: LoopRV, my: LoopRV, target) -> str:
+def _in_tiles(sch: Schedule, made: SBlockRV, blocks: LoopRV, my: LoopRV, target, decide: Decide) -> str:
     """Make a row of the map in the registers of a matrix unit, from input that is expanded once a block.
 
     Tiles are cut out before they are placed in the row: the rows of two blocks overlap, and TVM would not find the
@@ -82,7 +91,8 @@ def _in_tiles(sch: Schedule, made: SBlockRV, blocks: LoopRV, my: LoopRV, target)
     width = int(sch.get(made).writes[0].source.shape[2])
     pixels = pixels_of_tile(width)
     sums = TileSums([acc], [], ["map_0"])
-    shape = TileShape(pixels, 2 if width // pixels % 2 == 0 else 1, 2, sums.operands(sch))
+    registers = divisors(width // pixels, 2)
+    shape = TileShape(pixels, decide("registers", registers, registers[-1]), 2, sums.operands(sch))
     rule = sums.rule(sch, target, shape)
     tiles = CutTiles.of(sch, acc, shape)
     configure(sch, blocks, shape)

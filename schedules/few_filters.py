@@ -8,31 +8,36 @@
             epilogue on the accumulators
 """
 
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tvm_bnn.schedules.conv import in_registers
+from tvm_bnn.schedules.decide import Decide, by_default, divisors
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops
 
 #: Bytes of turned input, and the work of turning an element where a step of a vector's sum is 1.
 _CACHE, _TURNING = 256 << 10, 1.0
 
 
-@dataclass(frozen=True)
-class PixelTile:
-    """Decisions of the template: vectors of pixels in a register tile, rows and tiles of a row in a block."""
+class PixelTile(NamedTuple):
+    """A decision of the template: vectors of pixels in a register tile, rows and tiles of a row in a block."""
 
     vectors: int
     rows: int
     tiles: int
 
 
-def divisors(number: int) -> list[int]:
-    """All of them, in order."""
-    return [d for d in range(1, number + 1) if number % d == 0]
+def tiles(filters: int, height: int, width: int, target) -> list[PixelTile]:
+    """What may be decided: all tiles whose accumulators fit the registers."""
+    vectors = [v for v in divisors(width // target.lanes32, 8) if v * filters <= max(target.registers, filters)]
+    return [
+        PixelTile(v, rows, run)
+        for v in vectors
+        for rows, run in product(divisors(height, 64), divisors(width // (v * target.lanes32)))
+    ]
 
 
 def choose_tile(sizes: tuple[int, int, int], taps: tuple[int, int, int], target) -> PixelTile:
@@ -57,17 +62,14 @@ def choose_tile(sizes: tuple[int, int, int], taps: tuple[int, int, int], target)
     return best
 
 
-def apply(sch: Schedule, target, tile: PixelTile | None = None) -> str:
-    """Schedule a kernel of the "few_filters" family in place; returns the name of the rule.
-
-    tile : decisions, by default those of ``choose_tile``.
-    """
+def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
+    """Schedule a kernel of the "few_filters" family in place; returns the name of the rule."""
     stages = Stages.of(sch)
     acc, pad = sch.get_sblock("acc"), sch.get_sblock("pad")
     n, o, y, x, *taps = sch.get_loops(acc)
-    if tile is None:
-        sizes = extent(sch, o), extent(sch, y), extent(sch, x)
-        tile = choose_tile(sizes, (extent(sch, taps[0]), extent(sch, taps[1]), extent(sch, taps[2])), target)
+    sizes = extent(sch, o), extent(sch, y), extent(sch, x)
+    default = choose_tile(sizes, (extent(sch, taps[0]), extent(sch, taps[1]), extent(sch, taps[2])), target)
+    tile = decide("tile", tiles(*sizes, target), default)
     yo, yi = sch.split(y, [None, tile.rows])
     xb, xo, xi, xv = sch.split(x, [None, tile.tiles, tile.vectors, target.lanes32])
     sch.reorder(n, yo, xb, yi, xo, *taps, o, xi, xv)

@@ -14,7 +14,9 @@ second-level cache.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from math import prod
+from typing import NamedTuple
 
 from tvm import DataType
 from tvm.s_tir import Schedule
@@ -22,6 +24,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tvm_bnn.lower.layout import WORD
 from tvm_bnn.lower.matrix import BYTES, HALVES, TILE_FILTERS, TILE_PIXELS, Operands, pixels_of_tile
+from tvm_bnn.schedules.decide import Decide, by_default, divisors
 from tvm_bnn.schedules.elementwise import place_readers
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, vectorize_channels
 from tvm_bnn.schedules.tiles import TileShape, configure
@@ -31,9 +34,8 @@ _FILTERS = 2 * TILE_FILTERS  # of a tile of output: a word of bits
 _CACHE = 1 << 20
 
 
-@dataclass(frozen=True)
-class MatrixTile:
-    """Decisions of the template: pixels of a register and how many of them, rows of a block, groups of filters."""
+class MatrixTile(NamedTuple):
+    """A decision of the template: pixels of a register and how many of them, rows of a block, groups of filters."""
 
     pixels: int
     tiles: int
@@ -104,28 +106,27 @@ def choose_tile(
     return best
 
 
-def apply(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
+def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     """Schedule a kernel of the "matrix_conv" family in place; returns the name of the rule.
 
-    tile : decisions, by default those of ``choose_tile``.
+    Decides the tile, and whether loops over filters run inside those over pixels.
     """
     stages = Stages.of(sch)
     sums = TileSums.of(sch, stages, "", stages.values)
     inputs = [sch.get_sblock(name) for name in stages.starting("bytes")]
     for source in inputs:
         flatten_words(sch, source)
-    if tile is None:
-        tile = _default_tile(sch, sums, inputs, target.threads)
+    tile = _tile(sch, sums, inputs, target.threads, decide)
     shape = TileShape(tile.pixels, tile.tiles, 2, sums.operands(sch))
     rule = sums.rule(sch, target, shape)
     block = _blocks(sch, sums, tile)
     configure(sch, block, shape)
-    stores = place_tiles(sch, sums, block, shape, target)
+    stores = place_tiles(sch, sums, block, shape, target, decide)
     finish_tiles(sch, block, inputs, stores, shape)
     return rule
 
 
-def apply_pair(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
+def apply_pair(sch: Schedule, target, decide: Decide = by_default) -> str:
     """Schedule a kernel of the "matrix_conv_pair" family in place; returns the name of the rule.
 
     A block makes all channels of its rows of the first convolution, as bytes, before the second, a 1x1 convolution (or
@@ -136,17 +137,16 @@ def apply_pair(sch: Schedule, target, tile: MatrixTile | None = None) -> str:
     inputs = stages.starting("bytes_0")
     maps = [*stages.starting("map_"), *(name for name in stages.starting("bytes") if name not in inputs)]
     first, second = TileSums.of(sch, stages, "_0", maps), TileSums.of(sch, stages, "", stages.values)
-    if tile is None:
-        tile = _default_tile(sch, first, [sch.get_sblock(name) for name in inputs + maps], target.threads, whole=True)
+    tile = _tile(sch, first, [sch.get_sblock(name) for name in inputs + maps], target.threads, decide, whole=True)
     shape = TileShape(tile.pixels, tile.tiles, 2)
     block = _blocks(sch, second, tile)
     configure(sch, block, shape)
-    stores = place_tiles(sch, second, block, shape, target)
+    stores = place_tiles(sch, second, block, shape, target, decide)
     for name in reversed(maps):
         sch.compute_at(sch.get_sblock(name), block, preserve_unit_loops=True)
     for made in [*first.joints, *first.accs]:
         sch.compute_at(made, block, preserve_unit_loops=True)
-    stores += place_tiles(sch, first, block, shape, target)
+    stores += place_tiles(sch, first, block, shape, target, decide)
     finish_tiles(sch, block, [sch.get_sblock(name) for name in inputs], stores, shape)
     return f"bconv2d-pair-{target.matrix}-{tile.tiles * tile.pixels}x{_FILTERS}"
 
@@ -163,14 +163,15 @@ def _blocks(sch: Schedule, sums: TileSums, tile: MatrixTile) -> LoopRV:
 
 
 def place_tiles(
-    sch: Schedule, sums: TileSums, block: LoopRV, shape: TileShape, target
+    sch: Schedule, sums: TileSums, block: LoopRV, shape: TileShape, target, decide: Decide
 ) -> list[tuple[SBlockRV, SBlockRV, LoopRV]]:
     """Tile the loops of a block, place all that a tile computes; returns (sum, copy of it, tile's loop) of each."""
     loops = inner_loops(sch, sums.root, block)
     y, x, o = (loops if sums.joints else loops[:-5])[-3:]  # a sum has five loops of products
     xo, xi = sch.split(x, [None, shape.rows * shape.pixels])
     oo, oi = sch.split(o, [None, _FILTERS])
-    together = sums.weights(sch) <= _CACHE
+    name = sch.get(sums.root).name_hint
+    together = decide(f"filters inside pixels of {name}", (0, 1), int(sums.weights(sch) <= _CACHE))
     at = oo if together else xo
     sch.reorder(*((y, xo, oo) if together else (oo, y, xo)), xi, oi)
     stores = [(acc, _store_sums(sch, acc, at, acc is not sums.root), at) for acc in sums.accs]
@@ -244,8 +245,8 @@ def _taps(sch: Schedule, accs: list[SBlockRV]) -> int:
     return sum(prod(extent(sch, loop) for loop in sch.get_loops(acc)[-5:]) for acc in accs)
 
 
-def _default_tile(
-    sch: Schedule, sums: TileSums, inputs: list[SBlockRV], threads: int, whole: bool = False
+def _tile(
+    sch: Schedule, sums: TileSums, inputs: list[SBlockRV], threads: int, decide: Decide, whole: bool = False
 ) -> MatrixTile:
     size, shapes = _shape(sch, sums.root), [_shape(sch, block) for block in inputs]
     rows = max(shape[1] for shape in shapes)
@@ -253,7 +254,11 @@ def _default_tile(
     held = sum(
         prod(shape[2:]) * DataType(_dtype(sch, block)).itemsize for shape, block in zip(shapes, inputs, strict=True)
     )
-    return choose_tile(size, _taps(sch, sums.accs), held, step, rows - (size[1] - 1) * step, threads, whole)
+    default = choose_tile(size, _taps(sch, sums.accs), held, step, rows - (size[1] - 1) * step, threads, whole)
+    _, height, width, filters = size
+    registers, groups = divisors(width // default.pixels, 2), divisors(1 if whole else filters // _FILTERS)
+    options = [MatrixTile(default.pixels, *rest) for rest in product(registers, divisors(height, 32), groups)]
+    return decide("tile", options, default)
 
 
 def _store_sums(sch: Schedule, acc: SBlockRV, at: LoopRV, place: bool) -> SBlockRV:

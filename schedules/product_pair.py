@@ -10,48 +10,38 @@
 The bits of a row of queries stay in a cache, so no memory grows with queries times keys.
 """
 
-from dataclasses import dataclass
-
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV
 
-from tvm_bnn.schedules.conv import ConvTile, Sum, accumulate, choose_tile, fill_tile, sums_of_tile
+from tvm_bnn.schedules.conv import ConvTile, Sum, accumulate, choose_tile, fill_tile, sums_of_tile, tiles
+from tvm_bnn.schedules.decide import Decide, by_default
 from tvm_bnn.schedules.elementwise import parallel_rows
 from tvm_bnn.schedules.mask import gather_mask
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, vectorize_channels
 
 
-@dataclass(frozen=True)
-class PairTile:
-    """Decisions of the template: the register tiles of the first and of the second product."""
-
-    first: ConvTile
-    second: ConvTile
-
-
-def apply(sch: Schedule, target, tile: PairTile | None = None) -> str:
+def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     """Schedule a kernel of the "product_pair" family in place; returns the name of the rule.
 
-    tile : decisions, by default those of ``conv.choose_tile``.
+    Decides the register tiles of the first and of the second product.
     """
     stages = Stages.of(sch)
     second = Stages(tuple(name for name in stages.names if not _is_of_first(name)))
-    if tile is None:
-        tile = PairTile(_tile(sch, "acc_0", target, True), _tile(sch, "acc", target, second.packs))
+    scores, tile = _tile(sch, "acc_0", target, True, decide), _tile(sch, "acc", target, second.packs, decide)
     n, y, x, o, *taps = sch.get_loops(sch.get_sblock("acc"))
-    xo, xi = sch.split(x, [None, tile.second.pixels])
-    oo, om, ov = sch.split(o, [None, tile.second.vectors, min(target.lanes32, extent(sch, o))])
+    xo, xi = sch.split(x, [None, tile.pixels])
+    oo, om, ov = sch.split(o, [None, tile.vectors, min(target.lanes32, extent(sch, o))])
     sums = accumulate(sch, sch.get_sblock("acc"), taps, [n, y, oo, xo], [xi, om, ov])
     rows = sch.fuse(n, y)
     sch.parallel(rows)
-    sums += fill_tile(sch, second, xo, [xi, om, ov], tile.second)
-    sums += _pack_row(sch, rows, tile.first, target)
+    sums += fill_tile(sch, second, xo, [xi, om, ov], tile)
+    sums += _pack_row(sch, rows, scores, target)
     for name in stages.starting("filters"):
         parallel_rows(sch, sch.get_loops(sch.get_sblock(name)))
     for block, first_tap in sums:
         sch.set_scope(block, 0, "local")
         sch.decompose_reduction(block, first_tap)
-    first, last = (f"{part.pixels}x{part.vectors}" for part in (tile.first, tile.second))
+    first, last = (f"{part.pixels}x{part.vectors}" for part in (scores, tile))
     return f"bmatmul-pair-{target.isa}-{first}-{last}"
 
 
@@ -61,9 +51,11 @@ def _is_of_first(stage: str) -> bool:
     return stage.endswith("_row") or (stage.endswith("_0") and not is_output)
 
 
-def _tile(sch: Schedule, acc: str, target, packs: bool) -> ConvTile:
+def _tile(sch: Schedule, acc: str, target, packs: bool, decide: Decide) -> ConvTile:
     _, _, x, o, *_ = sch.get_loops(sch.get_sblock(acc))
-    return choose_tile(extent(sch, x), extent(sch, o), target, packs, True)
+    width, filters = extent(sch, x), extent(sch, o)
+    options = tiles(width, filters, min(target.lanes32, filters), target, packs)
+    return decide(f"tile of {acc}", options, choose_tile(width, filters, target, packs, True))
 
 
 def _pack_row(sch: Schedule, rows: LoopRV, tile: ConvTile, target) -> list[Sum]:

@@ -14,7 +14,7 @@ Rows at the seam of blocks are made twice. Pixels that are equal before the epil
 not made before the upsampling has s rows for each row of the map.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
@@ -22,6 +22,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm_bnn.lower.layout import WORD
 from tvm_bnn.lower.matrix import TILE_FILTERS
 from tvm_bnn.schedules.conv import ConvTile, copy_rows, fill_tile, in_registers
+from tvm_bnn.schedules.decide import Decide, by_default, divisors
 from tvm_bnn.schedules.matrix_conv import expand_rows
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops
 from tvm_bnn.schedules.tiles import TileShape, configure
@@ -32,9 +33,8 @@ _CACHE, _SEAM = 1 << 20, 2 / 3
 _UNROLLED = 64
 
 
-@dataclass(frozen=True)
-class UpsampledTile:
-    """Decisions of the template: rows of a block, and pixels of a tile of the epilogue, both of the map."""
+class UpsampledTile(NamedTuple):
+    """A decision of the template: rows of a block, and pixels of a tile of the epilogue, both of the map."""
 
     rows: int
     pixels: int
@@ -60,9 +60,9 @@ def choose_tile(
     return UpsampledTile(rows, 2 if width % 2 == 0 and 2 * scales[0] * scales[1] * vectors <= 16 else 1)
 
 
-def apply(sch: Schedule, target, tile: UpsampledTile | None = None) -> str:
+def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     """Schedule a kernel of the "upsampled_conv" family in place; returns the name of the rule."""
-    block, filters = _blocks(sch, target, tile)
+    block, filters = _blocks(sch, target, decide)
     stages, lanes = Stages.of(sch), min(target.lanes32, WORD)
     for name in stages.starting("part_"):
         part = sch.get_sblock(name)
@@ -73,9 +73,9 @@ def apply(sch: Schedule, target, tile: UpsampledTile | None = None) -> str:
     return f"bconv2d-upsampled-{target.isa}"
 
 
-def apply_matrix(sch: Schedule, target, tile: UpsampledTile | None = None) -> str:
+def apply_matrix(sch: Schedule, target, decide: Decide = by_default) -> str:
     """Schedule a kernel of the "matrix_upsampled_conv" family in place; returns the name of the rule."""
-    block, filters = _blocks(sch, target, tile)
+    block, filters = _blocks(sch, target, decide)
     stages = Stages.of(sch)
     parts = [sch.get_sblock(name) for name in stages.starting("part_")]
     noted = sch.get(parts[0]).annotations
@@ -88,11 +88,12 @@ def apply_matrix(sch: Schedule, target, tile: UpsampledTile | None = None) -> st
     return f"bconv2d-upsampled-{target.matrix}-{shape.rows * shape.pixels}x{shape.stride}"
 
 
-def _default_tile(sch: Schedule, scales: tuple[int, int], vectors: int, threads: int) -> UpsampledTile:
+def _tile(sch: Schedule, scales: tuple[int, int], vectors: int, threads: int, decide: Decide) -> UpsampledTile:
     batch, rows, columns = _pixels(sch, sch.get_sblock("acc"))
     height, width = rows // scales[0], columns // scales[1]
     parts = [_pixels(sch, sch.get_sblock(name))[1:] for name in Stages.of(sch).starting("part_")]
-    return choose_tile((batch, height, width), scales, parts, vectors, threads)
+    options = [UpsampledTile(r, p) for r in divisors(height, 16) for p in divisors(width, 4)]
+    return decide("tile", options, choose_tile((batch, height, width), scales, parts, vectors, threads))
 
 
 def _pixels(sch: Schedule, block: SBlockRV) -> tuple[int, int, int]:
@@ -107,12 +108,11 @@ def _scales(sch: Schedule, acc: SBlockRV) -> tuple[int, int]:
     return int(noted["rows"]), int(noted["columns"])
 
 
-def _blocks(sch: Schedule, target, tile: UpsampledTile | None) -> tuple[LoopRV, LoopRV]:
+def _blocks(sch: Schedule, target, decide: Decide) -> tuple[LoopRV, LoopRV]:
     """Share blocks of rows among the threads, place the epilogue; returns the loops over blocks and over filters."""
     (sy, sx), lanes = _scales(sch, sch.get_sblock("acc")), min(target.lanes32, WORD)
     vectors = WORD // lanes
-    if tile is None:
-        tile = _default_tile(sch, (sy, sx), vectors, target.threads)
+    tile = _tile(sch, (sy, sx), vectors, target.threads, decide)
     joints = Stages.of(sch).starting("joint")
     if joints:  # they add up what the sums of a pixel are added up from
         for name in Stages.of(sch).starting("acc"):

@@ -12,22 +12,13 @@
 A query's weight is one load from the table, which all values of a tile share. No memory grows with queries times keys.
 """
 
-from dataclasses import dataclass
-
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV
 
-from tvm_bnn.schedules.conv import ConvTile, Sum, choose_tile, in_registers, sums_of_tile
+from tvm_bnn.schedules.conv import ConvTile, Sum, choose_tile, in_registers, sums_of_tile, tiles
+from tvm_bnn.schedules.decide import Decide, by_default
 from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, vectorize_channels
-
-
-@dataclass(frozen=True)
-class MeanTile:
-    """Decisions of the template: the register tiles of the scores, and of the sums of values."""
-
-    scores: ConvTile
-    values: ConvTile
 
 
 def choose_value_tile(width: int, vectors: int, target) -> ConvTile:
@@ -36,41 +27,42 @@ def choose_value_tile(width: int, vectors: int, target) -> ConvTile:
     For a key, a query costs two loads (which weight, and the weight), a vector of values one. Registers hold the
     accumulators, the vectors of values and a weight.
     """
-    tiles = [
+    fitting = [
         ConvTile(pixels, count)
         for count in range(1, vectors + 1)
         for pixels in range(1, min(width, target.registers) + 1)
         if vectors % count == 0 and width % pixels == 0 and pixels * count + count < target.registers
     ]
-    return min(tiles, key=lambda tile: (2 * tile.pixels + tile.vectors) / (tile.pixels * tile.vectors))
+    return min(fitting, key=lambda tile: (2 * tile.pixels + tile.vectors) / (tile.pixels * tile.vectors))
 
 
-def apply(sch: Schedule, target, tile: MeanTile | None = None) -> str:
+def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     """Schedule a kernel of the "weighted_mean" family in place; returns the name of the rule.
 
-    tile : decisions, by default those of ``conv.choose_tile`` and ``choose_value_tile``.
+    Decides the register tiles of the scores, and of the sums of values.
     """
     stages = Stages.of(sch)
     acc, part = sch.get_sblock("acc"), sch.get_sblock("part")
     n, y, x, o, block = sch.get_loops(acc)
-    if tile is None:
-        width, vectors = extent(sch, x), extent(sch, o) // target.lanes32
-        keys = extent(sch, sch.get_loops(part)[-1])
-        tile = MeanTile(choose_tile(width, keys, target, False, True), choose_value_tile(width, vectors, target))
+    width, count, keys = extent(sch, x), extent(sch, o), extent(sch, sch.get_loops(part)[-1])
+    options = tiles(width, keys, min(target.lanes32, keys), target)
+    scores = decide("tile of scores", options, choose_tile(width, keys, target, False, True))
+    options = tiles(width, count, target.lanes32, target)
+    tile = decide("tile of values", options, choose_value_tile(width, count // target.lanes32, target))
     rows = sch.fuse(n, y)
-    xo, xi = sch.split(x, [None, tile.values.pixels])
-    oo, om, ov = sch.split(o, [None, tile.values.vectors, target.lanes32])
+    xo, xi = sch.split(x, [None, tile.pixels])
+    oo, om, ov = sch.split(o, [None, tile.vectors, target.lanes32])
     sch.reorder(rows, block, oo, xo, xi, om, ov)
     in_registers(sch, [xi, om, ov])
     sch.parallel(rows)
-    sums: list[Sum] = [(acc, block), _sum_part(sch, xo, tile.values, target)]
-    sums += _count_scores(sch, block, tile.scores, target, stages.has("acc_0"))
+    sums: list[Sum] = [(acc, block), _sum_part(sch, xo, tile, target)]
+    sums += _count_scores(sch, block, scores, target, stages.has("acc_0"))
     for name in stages.starting("filters"):
         parallel_rows(sch, sch.get_loops(sch.get_sblock(name)))
     place_readers(sch, stages.values, rows, target)
     for stage, first in sums:
         sch.decompose_reduction(stage, first)
-    first, last = (f"{each.pixels}x{each.vectors}" for each in (tile.scores, tile.values))
+    first, last = (f"{each.pixels}x{each.vectors}" for each in (scores, tile))
     return f"weighted-mean-{target.isa}-{first}-{last}"
 
 
