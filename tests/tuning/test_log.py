@@ -22,8 +22,8 @@ def record(workload="w", costs=(2.0, 1.0, 3.0), decisions=None, **other):
 def test_records_are_read_as_they_were_written(tmp_path):
     written = [record(), record("v", decisions={"tile": [4, 2]}), record("v", costs=(), failure="wrong result")]
     for one in written:
-        log.append(tmp_path / "new" / "folder" / log.FILE_NAME, one)
-    found = log.read(tmp_path / "new" / "folder", TARGET, 2)
+        log.append(log.path_of(tmp_path / "new", TARGET, 2), one)
+    found = log.read(tmp_path / "new", TARGET, 2)
     assert found.records == written and found.skipped == [] and found.summary() == []
     assert [one.cost for one in found.records] == [2.0, 2.0, float("inf")]
 
@@ -36,8 +36,10 @@ def test_every_line_is_accounted_for(tmp_path):
         good, "", other, good[:40] + "\n", older, record(target="cortex-a72").line(), good, record(threads=1).line(),
         json.dumps({**json.loads(good), "version": 0}) + "\n", "[1, 2]\n", '{"version": 1}\n', text, "\x00\xff\n",
     ]  # fmt: skip
-    (tmp_path / "any.jsonl").write_text("".join(lines), encoding="latin-1")
-    (tmp_path / "notes.txt").write_text("no log")
+    (tmp_path / TARGET).mkdir()
+    (tmp_path / TARGET / "2-threads-of-a-friend.jsonl").write_text("".join(lines), encoding="latin-1")
+    (tmp_path / TARGET / "notes.txt").write_text("no log")
+    (tmp_path / TARGET / "12-threads.jsonl").write_text(record(threads=12).line())
     found = log.read(tmp_path, TARGET, 2)
     assert found.records == [record(date=found.records[0].date), record("v", date=found.records[1].date)]
     kinds = [one.kind for one in found.skipped]
@@ -49,7 +51,7 @@ def test_every_line_is_accounted_for(tmp_path):
 
 
 def test_a_line_behind_a_broken_one_is_whole(tmp_path):
-    path = tmp_path / log.FILE_NAME
+    path = log.path_of(tmp_path, TARGET, 2)
     log.append(path, record())
     with path.open("a") as file:
         file.write(record("lost").line()[:50])  # a tuner was killed
@@ -71,7 +73,7 @@ for number in range(count):
 
 
 def test_tuners_share_a_log_and_may_be_killed(tmp_path):
-    path = tmp_path / log.FILE_NAME
+    path = log.path_of(tmp_path, TARGET, 2)
     command = [sys.executable, "-c", WRITER, str(path)]
     writers = [subprocess.Popen([*command, name, count]) for name, count in [("a", "60"), ("b", "1000000")]]
     writers[0].wait(60)
@@ -86,26 +88,28 @@ def test_tuners_share_a_log_and_may_be_killed(tmp_path):
     assert len(found.skipped) <= 1
 
 
-def test_decisions_are_chosen_where_they_gain():
-    other = {"device": "another processor"}
+def test_decisions_are_chosen_where_they_gain_in_turns():
+    def final(workload, costs, beside, decisions, **other):
+        return record(workload, costs=costs, beside=beside, decisions=decisions, **other)
+
+    two, one, half = [2.0] * 4, [1.0] * 4, [0.5] * 4
     records = [
-        record("faster", costs=[2.0]), record("faster", costs=[1.0], decisions={"a": 1}),
-        record("faster", costs=[1.5], decisions={"a": 2}),
-        record("slower", costs=[1.0]), record("slower", costs=[1.1], decisions={"a": 1}),
-        record("no defaults", costs=[1.0], decisions={"a": 1}),
-        record("failed", costs=[1.0]), record("failed", costs=[], decisions={"a": 1}, failure="wrong result"),
-        record("on two", costs=[1.0]), record("on two", costs=[0.1], decisions={"a": 1}, **other),
-        record("counted", costs=[9.0], unit=log.INSTRUCTIONS),
-        record("counted", costs=[1.0], decisions={"a": 1}, unit=log.INSTRUCTIONS),
+        final("faster", one, two, {"a": 1}), final("faster", half, two, {"a": 2}), final("faster", one, one, {"a": 3}),
+        final("slower", two, one, {"a": 1}),
+        final("now and then", [1.0, 1.0, 3.0, 3.0], two, {"a": 1}),
+        record("never in turns", costs=[1.0]), record("never in turns", costs=[0.1], decisions={"a": 1}),
+        final("better on one", one, [1.5] * 4, {"a": 1}), final("better on one", one, two, {"a": 2}, device="another"),
+        final("no longer", half, two, {"a": 1}), final("no longer", two, two, {"a": 1}),
+        final("counted", one, two, {"a": 1}, unit=log.INSTRUCTIONS),
     ]  # fmt: skip
-    found = log.choices(records)
-    assert found == {"faster": log.Choice({"a": 1}, 2.0, "a processor")}
+    found = {workload: (choice.decisions["a"], choice.gain) for workload, choice in log.choices(records).items()}
+    assert found == {"faster": (2, 4.0), "better on one": (2, 2.0)}
 
 
 def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write .*give another folder"):
-        log.append(tmp_path / "file" / log.FILE_NAME, record())
+        log.append(log.path_of(tmp_path / "file", TARGET, 2), record())
 
 
 def test_no_folder_has_no_records(tmp_path):

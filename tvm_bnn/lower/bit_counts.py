@@ -49,8 +49,10 @@ def _lower_byte_counts(call):
 
 
 def _lower_table_entry(call):
-    """A shuffle of bytes: all lanes share a table."""
+    """A shuffle of bytes, whose lanes share a table; a load, where nothing was vectorized."""
     first, index = call.args
+    if not isinstance(first, tirx.Broadcast):
+        return tirx.BufferLoad(first.source, [first.indices[0] + index.astype("int32")])
     lanes, load = int(first.lanes), first.value
     table = tirx.BufferLoad(load.source, [tirx.Ramp(load.indices[0], tirx.const(1, "int32"), ENTRIES)])
     tables = tirx.Shuffle([table] * (lanes // ENTRIES), [tirx.const(i, "int32") for i in range(lanes)])

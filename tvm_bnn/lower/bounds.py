@@ -40,7 +40,7 @@ def bound_sums(func: tirx.PrimFunc) -> tirx.PrimFunc:
     Buffers get their places before: TVM puts one outside of all loops that an axis of its sum depends on, and the
     first row of a window depends on the loop that the threads share.
     """
-    if all(_choice(store) is None for store in _stores(func.body)):
+    if all(_choice(store) is None for store in stores(func.body)):
         return func
     place = tvm.transform.Sequential(
         [
@@ -53,17 +53,17 @@ def bound_sums(func: tirx.PrimFunc) -> tirx.PrimFunc:
     return placed.with_body(_bounded(placed.body, (), {}))
 
 
-def _stores(stmt: tirx.Stmt) -> Iterator[tirx.BufferStore]:
+def stores(stmt: tirx.Stmt) -> Iterator[tirx.BufferStore]:
     """The stores in blocks, sequences and loops."""
     if isinstance(stmt, tirx.BufferStore):
         yield stmt
     elif isinstance(stmt, SBlockRealize):
-        yield from _stores(stmt.block.body)
+        yield from stores(stmt.block.body)
     elif isinstance(stmt, tirx.SeqStmt):
         for part in stmt.seq:
-            yield from _stores(part)
+            yield from stores(part)
     elif isinstance(stmt, tirx.For):
-        yield from _stores(stmt.body)
+        yield from stores(stmt.body)
 
 
 def _choice(store: tirx.BufferStore) -> ir.Call | None:

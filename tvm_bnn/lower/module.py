@@ -89,8 +89,7 @@ class _Lowering:
                         self._region(region)
                 output = self.builder.emit_output(self._result(self.function.body.body))
             self.builder.emit_func_output(output)
-        module = write_in_place(self.builder.get(), self.family_of)
-        return Lowered(module, self.family_of, self.kernel_of)
+        return Lowered(self.builder.get(), self.family_of, self.kernel_of)
 
     def _region(self, region: Region) -> None:
         if region.anchor is not None:
@@ -209,6 +208,9 @@ class _Lowering:
         return self._constants[key]
 
 
-def lower(module: tvm.IRModule, target) -> Lowered:
-    """Lower ``main`` to kernels for a target."""
-    return _Lowering(module, target).run()
+def lower(module: tvm.IRModule, target, in_place: bool = True) -> Lowered:
+    """Lower ``main`` to kernels for a target; in_place : let them write over maps that nobody reads any more."""
+    lowered = _Lowering(module, target).run()
+    if in_place:
+        lowered.module = write_in_place(lowered.module, lowered.family_of)
+    return lowered

@@ -58,7 +58,9 @@ def layer_times(made: Compilation, arrays: Sequence[np.ndarray], threads: int, r
             inferences.append(recorder.calls)
     names = [name for name, _ in inferences[-1]]
     times = [statistics.median(taken) for taken in zip(*map(_seconds, inferences[_WARM_UP:]), strict=True)]
-    layers = layers_of_calls(names, _paths(made))
+    # lowering the same module again gives the same names
+    paths_of = paths_of_kernels(made.optimized, lower(made.optimized, made.target).kernel_of)
+    layers = layers_of_calls(names, paths_of)
     return [
         {"kernel": name, "layers": paths, "ms": 1e3 * taken}
         for name, paths, taken in zip(names, layers, times, strict=True)
@@ -101,13 +103,11 @@ def _seconds(calls: Sequence[tuple[str, float]]) -> list[float]:
     return [taken for _, taken in calls]
 
 
-def _paths(made: Compilation) -> dict[str, list[str]]:
+def paths_of_kernels(optimized: tvm.IRModule, kernel_of: Mapping[str, str]) -> dict[str, list[str]]:
     """Kernel -> paths of what it computes: of its contractions, or of anything else where it has none."""
-    # lowering the same module again gives the same names
-    kernel_of = lower(made.optimized, made.target).kernel_of
     contractions: dict[str, list[str]] = {}
     others: dict[str, list[str]] = {}
-    for binding in bindings_of(made.optimized["main"]):
+    for binding in bindings_of(optimized["main"]):
         kernel = kernel_of.get(binding.var.name)
         if kernel is None or not (path := path_of(binding.value)):
             continue

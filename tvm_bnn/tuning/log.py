@@ -12,17 +12,19 @@ import importlib.metadata
 import json
 import os
 import statistics
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tvm_bnn import tuning_logs
 from tvm_bnn.errors import InputError, OutputError
 
+#: Folder of records in the working directory.
+FOLDER = "tuning_logs"
 #: Of the line's keys. A key that changes its meaning raises it.
 VERSION = 1
-FILE_NAME = "records.jsonl"
 #: What a record's time is: seconds of a real device. Counts of an emulated one rank nothing but each other.
 SECONDS, INSTRUCTIONS = "seconds", "instructions"
 
@@ -41,6 +43,7 @@ class Record:
     workload : hash of the kernel before it is scheduled. family : of its schedules. layer : for people.
     decisions : name -> value, what the template was told; empty: its defaults.
     costs : of each repetition, in `unit`; empty where the candidate failed. failure : why, "" of one that did not.
+    beside : of the defaults, where they took turns with the candidate on the device; what is used is chosen by these.
     target : name of the target; threads : of it. device : what measured, for people and to compare like with like.
     """
 
@@ -53,6 +56,7 @@ class Record:
     threads: int
     device: str
     failure: str = ""
+    beside: Sequence[float] = field(default_factory=list)
     unit: str = SECONDS
     date: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
     software: Mapping[str, str] = field(default_factory=software)
@@ -61,6 +65,12 @@ class Record:
     def cost(self) -> float:
         """The median of the repetitions; infinity where the candidate failed."""
         return statistics.median(self.costs) if self.costs else float("inf")
+
+    @property
+    def gain(self) -> float:
+        """How many times faster than the defaults it was in three quarters of the turns; 0 where there were none."""
+        ratios = [default / cost for default, cost in zip(self.beside, self.costs, strict=False)]
+        return statistics.quantiles(ratios, method="inclusive")[0] if len(ratios) > 1 else 0.0
 
     def line(self) -> str:
         """The record as a line of a log."""
@@ -95,6 +105,11 @@ class Log:
         ]
 
 
+def path_of(folder: Path, target: str, threads: int) -> Path:
+    """The file that a tuner writes; others beside it whose names begin alike are read too."""
+    return folder / target / f"{threads}-threads.jsonl"
+
+
 def append(path: Path, record: Record) -> None:
     """Add a record to a log, which is created where there is none; raises OutputError where that cannot be done."""
     try:
@@ -113,12 +128,13 @@ def append(path: Path, record: Record) -> None:
 
 
 def read(folder: Path, target: str, threads: int) -> Log:
-    """The records of a folder's logs, in order, that were measured for a target with so many threads.
+    """The records of a folder of logs, in order, that were measured for a target with so many threads.
 
     Raises InputError where the folder cannot be read; a folder that does not exist has no records.
     """
     log, known = Log(), set()
-    for path in sorted(folder.glob("*.jsonl")):
+    named = path_of(folder, target, threads)
+    for path in sorted(named.parent.glob(f"{named.stem}*.jsonl")):
         for number, line in _lines(path):
             record, kind, detail = _parsed(line, target, threads)
             if record is not None and line in known:
@@ -129,6 +145,17 @@ def read(folder: Path, target: str, threads: int) -> Log:
             else:
                 log.records.append(record)
     return log
+
+
+def found(target: str, threads: int) -> Log:
+    """The records that come with the package, and those of FOLDER."""
+    folders = {Path(tuning_logs.__path__[0]).resolve(): None, Path(FOLDER).resolve(): None}
+    whole = Log()
+    for folder in folders:
+        log = read(folder, target, threads)
+        whole.records += log.records
+        whole.skipped += log.skipped
+    return whole
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -148,7 +175,7 @@ def _parsed(line: bytes, target: str, threads: int) -> tuple[Record | None, str,
             return None, OUTDATED, f"version {version} of the log, {VERSION} is read"
         record = Record(**content)
         whole = all(isinstance(getattr(record, name), kind) for name, kind in _TYPES.items())
-        if not whole or not all(isinstance(cost, int | float) and cost > 0 for cost in record.costs):
+        if not whole or not all(isinstance(cost, int | float) and cost > 0 for cost in (*record.costs, *record.beside)):
             return None, DAMAGED, "a value has another type"
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         return None, DAMAGED, str(error).strip("'")
@@ -161,34 +188,21 @@ def _parsed(line: bytes, target: str, threads: int) -> tuple[Record | None, str,
 
 _TYPES = {
     "workload": str, "family": str, "layer": str, "decisions": dict, "costs": list, "target": str, "threads": int,
-    "device": str, "failure": str, "unit": str, "date": str, "software": dict,
+    "device": str, "failure": str, "beside": list, "unit": str, "date": str, "software": dict,
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The decisions for a workload, and how many times faster than its defaults they were on the device."""
+def choices(records: Iterable[Record]) -> dict[str, Record]:
+    """For each workload the record that gained most over the defaults beside it; none where the defaults are faster.
 
-    decisions: Mapping[str, Any]
-    gain: float
-    device: str
-
-
-def choices(records: Iterable[Record]) -> dict[str, Choice]:
-    """For each workload the decisions that gained most over the defaults on the device that measured both.
-
-    Only where they gained: a workload without measured defaults, or whose defaults are fastest, keeps these. Counts
-    of an emulated device choose nothing.
+    The latest turns of the same decisions on the same device hold. Counts of an emulated device choose nothing.
     """
-    measured: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    latest: dict[tuple[str, str, str], Record] = {}
     for record in records:
-        if record.unit == SECONDS and record.costs:
-            measured[record.workload, record.device].append(record)
-    found: dict[str, Choice] = {}
-    for (workload, device), group in measured.items():
-        defaults = [record.cost for record in group if not record.decisions]
-        best = min(group, key=lambda record: record.cost)
-        gain = min(defaults, default=0.0) / best.cost
-        if gain > 1 and (workload not in found or gain > found[workload].gain):
-            found[workload] = Choice(best.decisions, gain, device)
-    return found
+        if record.unit == SECONDS and record.beside:
+            latest[record.workload, json.dumps(record.decisions, sort_keys=True), record.device] = record
+    best: dict[str, Record] = {}
+    for record in latest.values():
+        if record.gain > max(1.0, best[record.workload].gain if record.workload in best else 0.0):
+            best[record.workload] = record
+    return best

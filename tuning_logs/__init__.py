@@ -1,0 +1,1 @@
+"""Tuning records that were measured on real devices, in a folder for each target."""

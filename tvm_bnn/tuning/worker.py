@@ -1,0 +1,158 @@
+"""What the processes of a tuner do: some build candidates, each of the others measures them on one device.
+
+A candidate that crashes, or never ends, takes its process along and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import tirx
+
+from tvm_bnn import linker
+from tvm_bnn.rpc import client
+from tvm_bnn.rpc.address import Address
+from tvm_bnn.rpc.tracker import Tracker
+from tvm_bnn.runtime import use_threads
+from tvm_bnn.schedules.apply import machine_code
+from tvm_bnn.targets import Target, host_flags
+
+#: What the functions of a library are called: a candidate, and the template's own schedule beside it.
+CANDIDATE, DEFAULT = "main", "default"
+#: One timing runs a function for about so long, in seconds.
+_LEAST_S = 0.01
+#: Seconds in which a tracker must have a device for us.
+LEND_S = 15.0
+
+
+class WrongResult(Exception):
+    """A device returned something else than the kernel's definition gives."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a device is: in this machine, at a server, or with a tracker, which lends the one at `device`."""
+
+    server: Address | None = None
+    tracker: Address | None = None
+    key: str = ""
+
+    def session(self) -> client.Session:
+        """A session with the server, or with a device that the tracker lends, without an end."""
+        if self.tracker is None:
+            assert self.server
+            return client.connect(*self.server, self.key)
+        with Tracker(self.tracker) as tracker:
+            return client.open_lent(tracker.lend(self.key, LEND_S))
+
+
+@dataclass(frozen=True)
+class Job:
+    """Functions of a library, to be checked and timed.
+
+    data : an .npz file of a `Task`. repeats : timings of each function, in turns. slow : a function whose first timing
+    takes longer than so many seconds has no others.
+    """
+
+    library: Path
+    data: Path
+    functions: tuple[str, ...] = (CANDIDATE,)
+    repeats: int = 5
+    slow: float = math.inf
+
+
+def build(functions: dict[str, tirx.PrimFunc], target: Target, library: Path) -> None:
+    """Compile scheduled kernels into a library for a target."""
+    module = tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in functions.items()})
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        executable = machine_code(module, target)
+        executable.export_library(str(library), fcompile=linker.fcompile(target.triple), workspace_dir=folder)
+
+
+class _Device:
+    """The device of this process."""
+
+    def __init__(self, place: Place, threads: int) -> None:
+        self.name, self._remote = "here", None
+        if place.server or place.tracker:
+            session = place.session()
+            self.name, self._remote = session.device, session.remote
+            self.cpu = session.remote.cpu()
+            client.use_threads(session, threads)
+        else:
+            host_flags()  # asks Linux for the tile registers
+            self.cpu = tvm.cpu()
+            use_threads(threads)
+        self._data: tuple[Path, list[np.ndarray], dict[int, np.ndarray], list[Any]] | None = None
+
+    def load(self, library: Path) -> Any:
+        """The library as a module on the device."""
+        if self._remote is None:
+            return tvm.runtime.load_module(str(library))
+        self._remote.upload(str(library))
+        try:
+            return self._remote.load_module(library.name)
+        finally:
+            self._remote.remove(library.name)
+
+    def arguments(self, data: Path) -> tuple[list[np.ndarray], dict[int, np.ndarray], list[Any]]:
+        """Of a task: arrays, expected contents of those that are written, and the arrays on the device."""
+        if self._data is None or self._data[0] != data:
+            with np.load(data) as content:
+                arrays = [content[f"argument_{i}"] for i in range(int(content["count"]))]
+                expected = {i: content[f"expected_{i}"] for i in map(int, content["written"])}
+            self._data = data, arrays, expected, [tvm.runtime.tensor(array, self.cpu) for array in arrays]
+        return self._data[1:]
+
+
+_device: _Device | None = None
+
+
+def connect(place: Place, threads: int) -> str:
+    """Take a device, for as long as this process lives; returns its name."""
+    global _device
+    _device = _Device(place, threads)
+    return _device.name
+
+
+def measure(job: Job) -> list[list[float]]:
+    """Seconds of a call of each function, timing by timing; raises WrongResult."""
+    assert _device, "a device is taken before anything is measured"
+    module = _device.load(job.library)
+    arrays, expected, tensors = _device.arguments(job.data)
+    for name in job.functions:
+        for i in expected:
+            tensors[i].copyfrom(arrays[i])
+        module[name](*tensors)
+        for i, result in expected.items():
+            _check(tensors[i].numpy(), result, name)
+    numbers = []
+    for name in job.functions:
+        once = _seconds(module, name, tensors, 1)
+        if once > job.slow:
+            return [[once] for _ in job.functions]
+        numbers.append(max(1, math.ceil(_LEAST_S / max(once, 1e-9))))
+    costs: list[list[float]] = [[] for _ in job.functions]
+    for _ in range(job.repeats):
+        for name, number, timings in zip(job.functions, numbers, costs, strict=True):
+            timings.append(_seconds(module, name, tensors, number))
+    return costs
+
+
+def _seconds(module: Any, name: str, tensors: Sequence[Any], number: int) -> float:
+    assert _device
+    evaluator = module.time_evaluator(name, _device.cpu, number=number, repeat=1)
+    return float(evaluator(*tensors).mean)
+
+
+def _check(found: np.ndarray, expected: np.ndarray, name: str) -> None:
+    differing = np.count_nonzero(found.view(f"u{found.itemsize}") != expected.view(f"u{expected.itemsize}"))
+    if differing:
+        raise WrongResult(f"{name}: {differing:,} of {found.size:,} elements differ from the kernel's definition")
