@@ -5,7 +5,7 @@ STAMP := .venv/set-up
 DEMO_STAMP := .venv/set-up-demo
 DEMO_OUTPUT ?= demo_output
 PYTEST_FLAGS ?= -n logical --dist loadfile
-SOURCES := tvm_bnn schedules relay_passes examples tests
+SOURCES := tvm_bnn schedules relay_passes examples tuning_logs tests
 
 .PHONY: demo test lint types unit clean
 
@@ -18,7 +18,7 @@ demo: $(DEMO_STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)
 
-# The package is checked as installed, because three top-level folders become sub-packages.
+# The package is checked as installed, because four top-level folders become sub-packages.
 types: $(STAMP)
 	rm -rf build .typecheck
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target .typecheck .

@@ -162,7 +162,7 @@ def test_sign_of_zero_exact_where_none_is_guessed(networks):
 
 def test_explain_rows(networks):
     rows = tvm_bnn.compile(networks.net()).explain()
-    keys = ["path", "op", "shape", "decision", "reason", "rule", "macs", "advice", "planes", "epilogue"]
+    keys = ["path", "op", "shape", "decision", "reason", "rule", "tuned", "macs", "advice", "planes", "epilogue"]
     keys += ["precision", "stays_fp32"]
     assert [list(row) for row in rows] == [keys] * 2
     stem, binary = rows

@@ -15,6 +15,7 @@ SOURCES = {
     "schedules": "tvm_bnn.schedules",
     "relay_passes": "tvm_bnn.relay_passes",
     "examples": "tvm_bnn.examples",
+    "tuning_logs": "tvm_bnn.tuning_logs",
 }
 
 

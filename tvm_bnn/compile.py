@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tvm_bnn.compiler import Compilation
     from tvm_bnn.runtime import Artifact
     from tvm_bnn.stages import Stages
+    from tvm_bnn.targets import Target
+    from tvm_bnn.tuning.log import Log
 
 #: What is compiled when no model is named.
 SHIPPED = "tvm_bnn.examples.ding2024:demo"
@@ -54,6 +56,8 @@ def compile_model(
     float_precision: str = "fp32",
     calibration: Sequence[Any] | None = None,
     input_dtype: str = "float32",
+    log: str | os.PathLike[str] | None = None,
+    untuned: bool = False,
 ) -> Artifact:
     """Compile a PyTorch or ONNX model into an artifact.
 
@@ -77,6 +81,10 @@ def compile_model(
     input_dtype : "uint8" makes an artifact that reads the pixels of an image; the model's ``preprocessing`` (by default
         pixel / 255) becomes part of it.
 
+    log : folder of tuning records (`python -m tvm_bnn.tune` writes them); by default those that come with the package
+        and those in ./tuning_logs.
+    untuned : use no records.
+
     Where the target runs here, the artifact is run on the example inputs, and its difference to PyTorch (to
     onnxruntime, for an ONNX model) is in manifest["check"].
 
@@ -99,6 +107,8 @@ def compile_model(
         float_precision=float_precision,
         calibration=calibration,
         input_dtype=input_dtype,
+        log=log,
+        untuned=untuned,
     )
     for note in made.source.notes:
         warnings.warn(note, stacklevel=2)
@@ -122,10 +132,13 @@ def _compile(
     float_precision: str = "fp32",
     calibration: Sequence[Any] | None = None,
     input_dtype: str = "float32",
+    log: str | os.PathLike[str] | None = None,
+    untuned: bool = False,
 ) -> Compilation:
     from tvm_bnn.compiler import compile_source
     from tvm_bnn.frontend.source import load_source
     from tvm_bnn.targets import resolve
+    from tvm_bnn.tuning.log import choices
 
     if sign_zero not in SIGN_ZERO:
         raise InputError(f"found sign_zero={sign_zero!r}; accepted are {', '.join(SIGN_ZERO)}")
@@ -141,10 +154,13 @@ def _compile(
         raise InputError(f"found inputs to calibrate {float_precision} with; only int8 has ranges to be found")
     if isinstance(calibration, str | os.PathLike):
         raise InputError(f"found calibration={os.fspath(calibration)!r}; accepted is a list: try [...] around it")
+    if untuned and log is not None:
+        raise InputError("found a log of tuning records that are not to be used; leave out one of log and untuned")
     resolved = resolve(target, threads)
+    records = _records(resolved, log, untuned)
     with progress.phase("export"):
         source = load_source(model, example_inputs, weights, input_shape, name, input_dtype)
-    return compile_source(
+    made = compile_source(
         source,
         resolved,
         sign_zero,
@@ -154,7 +170,23 @@ def _compile(
         allow_float,
         float_precision,
         calibration or (),
+        choices(records.records),
     )
+    made.source.notes.extend(records.summary())
+    return made
+
+
+def _records(target: Target, log: str | os.PathLike[str] | None, untuned: bool) -> Log:
+    """The tuning records for a target, of a folder or wherever they are found."""
+    from tvm_bnn.tuning.log import Log, found, read
+
+    if untuned:
+        return Log()
+    if log is None:
+        return found(target.name, target.threads)
+    if not Path(log).is_dir():
+        raise InputError(f"cannot read the tuning logs in {os.fspath(log)}: there is no such folder")
+    return read(Path(log), target.name, target.threads)
 
 
 class _CallableModule(types.ModuleType):
@@ -197,6 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             float_precision=options.float_precision,
             calibration=options.calibration,
             input_dtype=options.input_dtype,
+            log=options.log,
+            untuned=options.untuned,
         )
     output = Path(options.output or f"{made.source.name}-{made.target.name}{SUFFIX}")
     made.artifact.save(output)
@@ -282,6 +316,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="images, .npy or .npz inputs that give the ranges of int8 (default: the example input)",
     )
+    parser.add_argument("--log", metavar="DIR", help="tuning records (default: the package's, and ./tuning_logs)")
+    parser.add_argument("--untuned", action="store_true", help="use no tuning records")
     parser.add_argument("--explain", action="store_true", help="print a row per layer: what became of it, and why")
     parser.add_argument("--json", metavar="FILE", help="write these rows and the totals")
     parser.add_argument("--dump-ir", metavar="DIR", help="write the module after each stage and pass")

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from tvm_bnn.schedules.apply import BUILD_CONFIG
 from tvm_bnn.schedules.registers import PIPELINE
 from tvm_bnn.stages import Stages
 from tvm_bnn.targets import Target
+from tvm_bnn.tuning.log import Record
 
 #: What sign(0) of a real tensor becomes: a convention, or the third level that PyTorch gives it.
 SIGN_ZERO = ("plus", "minus", "exact")
@@ -74,12 +76,14 @@ def compile_source(
     allow_float: Sequence[str] | None = None,
     float_precision: str = "fp32",
     calibrate: Sequence[Any] = (),
+    records: Mapping[str, Record] = MappingProxyType({}),
 ) -> Compilation:
     """Compile a source for a target.
 
     sign_zero : one of SIGN_ZERO.
     float_precision : one of relay_passes.float_precision.PRECISIONS; what float layers compute in.
     calibrate : for int8, inputs that are typical, see `calibration.read_inputs`; by default the example inputs.
+    records : workload -> the tuning record whose decisions its schedule takes, see `tuning.log.choices`.
     binary_only : refuse a network with float layers outside allow_float; see `requirement`.
 
     Raises UnsupportedError where the graph has something that there is no code for, or is not binary where it must be.
@@ -102,7 +106,8 @@ def compile_source(
         lowered = lower(optimized, target)
         stages.dump("lower", lowered.module)
     with progress.phase("schedule") as detail, stages.watched(detail):
-        scheduled = schedule_module(lowered.module, lowered.family_of, target)
+        chosen = {workload: record.decisions for workload, record in records.items()}
+        scheduled = schedule_module(lowered.module, lowered.family_of, target, chosen)
         stages.dump("schedule", scheduled)
     with progress.phase("build") as detail, stages.watched(detail, BUILD_CONFIG):
         executable = tvm.compile(scheduled, target=target.tvm(), tir_pipeline=PIPELINE)

@@ -13,7 +13,7 @@ from tvm import relax
 from tvm_bnn.artifact import whole_file
 from tvm_bnn.relay_passes.decisions import Decisions, Layer
 from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, path_of
-from tvm_bnn.schedules.apply import RULE_ATTR
+from tvm_bnn.schedules.apply import RULE_ATTR, TUNED_ATTR
 
 Row = dict[str, Any]
 
@@ -38,7 +38,7 @@ def rows(
     float layer precision ("fp32", "bf16" or "int8") and stays_fp32 (why it is not the one that was asked for).
     """
     kernels = _LayerKernels(decisions, optimized, kernel_of)
-    rules = _rules(scheduled)
+    rules, tuned = _rules(scheduled), _tuned(scheduled)
     return [
         {
             "path": layer.path,
@@ -47,6 +47,7 @@ def rows(
             "decision": layer.decision,
             "reason": layer.reason,
             "rule": rules.get(kernel, TVM_RULE) if (kernel := kernels.of(layer)) else "",
+            "tuned": kernel in tuned,
             "macs": layer.macs,
             "advice": layer.advice,
             "planes": layer.planes,
@@ -99,6 +100,11 @@ def _rules(scheduled: tvm.IRModule) -> dict[str, str]:
     }
 
 
+def _tuned(scheduled: tvm.IRModule) -> set[str]:
+    """Kernels whose schedule has a record's decisions."""
+    return {var.name_hint for var, function in scheduled.functions_items() if TUNED_ATTR in (function.attrs or {})}
+
+
 def totals(layers: Iterable[Row]) -> dict[str, Any]:
     """Counts of layers, and the share of multiply-accumulates that is binary, over the rows of explain."""
     layers = list(layers)
@@ -124,7 +130,8 @@ def table(layers: Sequence[Row]) -> Table:
     shown.add_column("advice", no_wrap=True)
     for row in layers:
         # artifacts of older versions have neither precision nor advice
-        cells = [row["path"], row["op"], row["shape"], row["decision"], row.get("precision", ""), row["rule"]]
+        cells = [row["path"], row["op"], row["shape"], row["decision"], row.get("precision", "")]
+        cells.append(row["rule"] + (" (tuned)" if row.get("tuned") else ""))
         cells += [f"{row['macs']:,}", row["reason"], row.get("advice", "")]
         shown.add_row(*cells, style="" if row["decision"] == "binary" else "yellow")
     return shown

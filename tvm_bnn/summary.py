@@ -54,8 +54,12 @@ def write_json(path: str | os.PathLike[str], made: Compilation, output: Path, se
 
 
 def print_rows(console: Console, made: Compilation) -> None:
-    """The table of --explain: one line a layer, whatever the width of the screen."""
-    shown = explain.table(made.artifact.explain())
+    """The table of --explain."""
+    print_table(console, explain.table(made.artifact.explain()))
+
+
+def print_table(console: Console, shown: Table) -> None:
+    """A table with one line a row, whatever the width of the screen."""
     # rich never prints beyond its console's width
     wide = Console(file=console.file, highlight=False, markup=False, width=_UNBOUNDED)
     wide.width = max(console.width, wide.measure(shown).maximum)
@@ -109,7 +113,7 @@ def _precision(made: Compilation) -> Iterable[str]:
 
 
 def _lines(content: Mapping[str, Any], sign_zero: str, precision: Iterable[str]) -> Iterable[str]:
-    totals = content["totals"]
+    totals, tuned = content["totals"], sum(row["tuned"] for row in content["layers"])
     yield f"convolutions       {totals['convolutions_binary']} binary, {totals['convolutions_float']} float"
     if totals["products_binary"] or totals["products_float"]:
         yield f"linear and matmul  {totals['products_binary']} binary, {totals['products_float']} float"
@@ -119,6 +123,8 @@ def _lines(content: Mapping[str, Any], sign_zero: str, precision: Iterable[str])
     if not totals["convolutions_binary"] + totals["products_binary"]:
         yield "warning: nothing in this network is binary; the reasons above say what stands in the way"
     yield from _zeros(content, sign_zero)
+    if tuned:
+        yield f"tuned              {tuned} of {len(content['layers'])} layers; --explain says which"
     file, floats = totals["artifact_bytes"], totals["float32_weight_bytes"]
     ratio = f", {floats / file:.1f} times smaller" if floats > file else ""
     yield f"file               {_size(file)}; the weights in float32 are {_size(floats)}{ratio}"

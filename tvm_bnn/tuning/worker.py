@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class _Device:
     def __init__(self, place: Place, threads: int) -> None:
         self.name, self._remote = "here", None
         if place.server or place.tracker:
-            session = place.session()
+            session = self._session = place.session()  # which closes with the last reference
             self.name, self._remote = session.device, session.remote
             self.cpu = session.remote.cpu()
             client.use_threads(session, threads)
@@ -96,11 +97,13 @@ class _Device:
         """The library as a module on the device."""
         if self._remote is None:
             return tvm.runtime.load_module(str(library))
-        self._remote.upload(str(library))
+        path = f"./{library.name}"  # the loader would look for a bare name among the system's libraries
+        self._remote.upload(str(library), path)
         try:
-            return self._remote.load_module(library.name)
+            return self._remote.load_module(path)
         finally:
-            self._remote.remove(library.name)
+            with suppress(AttributeError):  # a server without this keeps its files until the session ends
+                self._remote.remove(path)
 
     def arguments(self, data: Path) -> tuple[list[np.ndarray], dict[int, np.ndarray], list[Any]]:
         """Of a task: arrays, expected contents of those that are written, and the arrays on the device."""

@@ -1,0 +1,161 @@
+"""`python -m tvm_bnn.tune MODEL --target T`: try other decisions of the schedules, on this machine or on devices."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from tvm_bnn.compile import SHIPPED, SIGN_ZERO
+from tvm_bnn.console import ArgumentParser, main_guard, positive
+from tvm_bnn.errors import InputError, TargetError
+from tvm_bnn.interrupt import held_back
+from tvm_bnn.tuning.log import FOLDER
+
+if TYPE_CHECKING:
+    from tvm_bnn.frontend.source import Source
+    from tvm_bnn.targets import Target
+    from tvm_bnn.tuning.log import Record
+    from tvm_bnn.tuning.tuner import Tuner
+    from tvm_bnn.tuning.worker import Place
+
+_TRIALS, _BUDGET_S = 1000, 1200
+_ROUNDS = 15
+
+
+@main_guard
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    options = _parser().parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    with held_back():
+        from tvm_bnn.frontend.source import load_source, parse_shapes
+        from tvm_bnn.report.machine import cpu_name, measure
+        from tvm_bnn.summary import print_table
+        from tvm_bnn.targets import resolve
+        from tvm_bnn.tuning.devices import Pool
+        from tvm_bnn.tuning.display import Screen, table
+        from tvm_bnn.tuning.tasks import tasks_of
+        from tvm_bnn.tuning.tuner import Tuner
+        from tvm_bnn.tuning.worker import Place
+    deadline = time.monotonic() + options.time_budget
+    target, place = resolve(options.target, options.threads), _place(options)
+    if not (place.server or place.tracker or target.native):
+        raise TargetError(
+            f"{target.name} is not this machine; name a device of that kind: --rpc HOST:PORT, or "
+            "--rpc-tracker HOST:PORT --rpc-key KEY"
+        )
+    shapes = parse_shapes(options.input_shape) if options.input_shape else None
+    source = load_source(options.model or SHIPPED, None, options.weights, shapes)
+    with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder, Screen(console) as screen:
+        pool = Pool(place, target.threads, screen.say)
+        try:
+            tasks = tasks_of(source, target, Path(folder), options.sign_zero)
+            log = Path(options.log)
+            tuner = Tuner(tasks, target, pool, Path(folder), log, options.trials, deadline, screen)
+            if place == Place():
+                screen.say("measuring this machine's ceilings")
+                tuner.device_of, tuner.limits = lambda _: cpu_name(), measure(target, copy_sizes=())
+            tuner.run()
+        finally:
+            pool.close()
+    print_table(console, table(tuner.states, tuner.limits))
+    for line in _outcome(tuner):
+        console.print(line)
+    if place == Place() and tuner.choices:
+        for line in _end_to_end(source, target, options.sign_zero, tuner.choices):
+            console.print(line)
+    return 0
+
+
+def _place(options: argparse.Namespace) -> Place:
+    from tvm_bnn.rpc.address import parse_address
+    from tvm_bnn.tuning.worker import Place
+
+    given = [name for name in ("local", "rpc", "rpc_tracker") if getattr(options, name)]
+    if len(given) > 1:
+        names = " and ".join("--" + name.replace("_", "-") for name in given)
+        raise InputError(f"found {names}; kernels are measured in one of these places: give one of them")
+    if (options.rpc_tracker is None) != (options.rpc_key is None):
+        raise InputError("found one of --rpc-tracker and --rpc-key; a tracker lends devices by a key, so give both")
+    server, tracker = (parse_address(text) if text else None for text in (options.rpc, options.rpc_tracker))
+    return Place(server, tracker, options.rpc_key or "")
+
+
+def _end_to_end(source: Source, target: Target, sign_zero: str, records: Mapping[str, Record]) -> list[str]:
+    """The whole network without and with the records, in turns on this machine."""
+    from tvm_bnn.compiler import compile_source
+    from tvm_bnn.report.timing import MAX_SPREAD, interleave
+
+    arrays = [value.numpy() for value in source.inputs]
+    made = {
+        "untuned": compile_source(source, target, sign_zero).artifact,
+        "tuned": compile_source(source, target, sign_zero, records=records).artifact,
+    }
+    timings = interleave({name: partial(artifact, *arrays) for name, artifact in made.items()}, _ROUNDS)
+    before, after = (1e3 * timings[name].median for name in made)
+    spread = max(timing.spread for timing in timings.values())
+    gain = f"{before / after:.2f}x" if spread <= MAX_SPREAD else "no ratio"
+    return [f"the network: {before:.2f} ms untuned, {after:.2f} ms tuned ({gain}; times spread by {spread:.0%})"]
+
+
+def _outcome(tuner: Tuner) -> list[str]:
+    """What was gained, in lines."""
+    chosen = [state for state in tuner.states if state.chosen]
+    lines = [f"{len(chosen)} of {len(tuner.states)} kernels are faster than with the schedules' own decisions"]
+    before = sum(state.default * state.task.uses for state in tuner.states)
+    after = sum(
+        state.default * state.task.uses / (state.chosen.gain if state.chosen else 1.0) for state in tuner.states
+    )
+    if tuner.states:
+        lines.append(f"they take {1e3 * before:.2f} ms one after the other, and {1e3 * after:.2f} ms with the records")
+    return [*lines, f"records are in {tuner.log_path}; compile finds them there"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m tvm_bnn.tune",
+        description="Find faster schedules for the kernels of a network, by trying them.",
+    )
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help=".pt2 or .onnx file, or package.module:factory (default: the network that comes with the package)",
+    )
+    parser.add_argument("--target", default="llvm", help='such as "llvm -mcpu=cortex-a72" (default: this machine)')
+    parser.add_argument("--local", action="store_true", help="measure on this machine (the default)")
+    parser.add_argument("--rpc", metavar="HOST:PORT", help="measure on the device whose server is there")
+    parser.add_argument("--rpc-tracker", metavar="HOST:PORT", help="measure on the devices of a tracker")
+    parser.add_argument("--rpc-key", metavar="KEY", help="those of this key, all at the same time")
+    parser.add_argument(
+        "--trials",
+        type=positive,
+        default=_TRIALS,
+        metavar="N",
+        help=f"at most, with those in the log (default: {_TRIALS})",
+    )
+    parser.add_argument(
+        "--time-budget", type=positive, default=_BUDGET_S, metavar="S", help=f"seconds at most (default: {_BUDGET_S})"
+    )
+    parser.add_argument(
+        "--log", default=FOLDER, metavar="DIR", help=f"folder of records, which go on there (default: {FOLDER})"
+    )
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads of each kernel (default: all)")
+    parser.add_argument("--weights", metavar="FILE", help="state_dict for the factory's model: .pt, .pth, .safetensors")
+    parser.add_argument(
+        "--input-shape", action="append", metavar="N,C,H,W", help="of each input (repeat, or separate by ;)"
+    )
+    parser.add_argument("--sign-zero", choices=SIGN_ZERO, default="plus", help="as compile takes it (default: plus)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
