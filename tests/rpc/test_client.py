@@ -116,7 +116,7 @@ def test_crashed_session_is_told_and_its_device_comes_back(tracker, devices):
     session = client.request(*tracker, "vm", LONG_S)
     running = devices[session.address]
     crash_session(running)
-    with pytest.raises(DeviceError, match=rf"^vm@{session.address} failed while "):
+    with pytest.raises(DeviceError, match=rf"^vm@{session.address} failed while .*: it hung up$"):
         client.describe(session)
     del session
     # both devices, so the one that crashed as well
@@ -157,10 +157,8 @@ def test_device_that_hangs_when_its_session_is_let_go():
 def test_hanging_server_is_cut_off(device, short):
     address = free_address()
     with server.serve(address) as running, suspended(running):
-        start = time.monotonic()
         with pytest.raises(DeviceError, match=rf"^{address} does not answer; it may be busy .*\(waited 0\.5 s\)$"):
             client.connect(*address)
-        assert time.monotonic() - start < LONG_S
 
 
 def test_busy_server_without_tracker(device, short):

@@ -29,6 +29,8 @@ CONNECT_S = 10.0
 CALL_S = 600.0
 # Seconds for TVM to notice that a connection is cut.
 _UNWIND_S = 5.0
+# In TVM's errors where a connection ends: nothing comes, or not what was expected.
+_LOST = ("SockChannel", "RPCCode")
 
 Result = TypeVar("Result")
 
@@ -63,7 +65,8 @@ class Session:
 
         doing : what, for messages: "loading the code". limit_s : seconds, by default those of the session.
 
-        Raises DeviceError, with the device's name, where it fails, hangs up, or takes longer.
+        Raises DeviceError, with the device's name, where it fails, hangs up, or takes longer; after the latter two the
+        session is over.
         """
         try:
             return _within(limit_s or self.limit_s, function, self.close, f"{self.device} does not finish {doing}")
@@ -208,5 +211,7 @@ def _peer(number: int) -> Any:
 
 def first_line(error: Exception) -> str:
     """What an error of TVM's says, without where in TVM, and on which side, it was raised."""
+    if any(sign in str(error) for sign in _LOST):
+        return "it hung up"
     lines = [line.strip() for line in str(error).splitlines() if "Error caught from RPC call" not in line]
     return next(filter(None, lines), type(error).__name__)
