@@ -93,7 +93,7 @@ def _add_listening(parser: argparse.ArgumentParser, port: int) -> None:
 def _serve(options: argparse.Namespace) -> int:
     if bool(options.tracker) != bool(options.key):
         raise InputError("found one of --tracker and --key; a device needs both to be at a tracker, or neither")
-    if options.key.split() != [options.key] and options.key:
+    if options.key and options.key.split() != [options.key]:
         raise InputError(f"found the key {options.key!r}; one word is needed, such as pi4")
     if options.advertise and not options.tracker:
         raise InputError("found --advertise without --tracker, which is whom it tells")

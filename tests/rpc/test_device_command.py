@@ -12,7 +12,6 @@ import pytest
 from tests.rpc.conftest import free_address, suspended
 from tvm_bnn import device as command
 from tvm_bnn.rpc import board, client, exactness, server
-from tvm_bnn.rpc.address import Address
 from tvm_bnn.targets import host
 
 SECONDS = 60
@@ -225,11 +224,16 @@ def test_list_tells_who_is_free_busy_and_hanging(tracker, capsys, monkeypatch):
             running.stop()
 
 
-def test_list_names_a_device_that_computes_something_else(tracker, capsys, monkeypatch):
-    monkeypatch.setattr(exactness, "same", lambda found, expected: False)
+def test_list_names_a_device_that_computes_something_else_and_one_that_tells_nothing(tracker, capsys, monkeypatch):
     address = free_address()
     with server.serve(address, tracker, "vm"):
-        client.request(*tracker, "vm", SECONDS)  # it is there
-        code, output, _ = said(capsys, "list", "--tracker", tracker)
-    assert code == 1
-    assert f"WRONG: {exactness.CASES[0].name} differs from the reference" in rows_of(output)[str(Address(*address))]
+        client.request(*tracker, "vm", SECONDS).close()  # it is there
+        with monkeypatch.context() as patch:
+            patch.setattr(exactness, "same", lambda found, expected: False)
+            wrong = said(capsys, "list", "--tracker", tracker)
+        client.request(*tracker, "vm", SECONDS).close()  # it is there again
+        monkeypatch.setattr(client, "describe", lambda session: None)
+        silent = said(capsys, "list", "--tracker", tracker)
+    assert (wrong[0], silent[0]) == (1, 0)
+    assert f"WRONG: {exactness.CASES[0].name} differs from the reference" in rows_of(wrong[1])[str(address)]
+    assert re.search(r" free +- +not tried: it does not tell", rows_of(silent[1])[str(address)])

@@ -54,6 +54,10 @@ class Session:
         """End the session, and whatever the device is doing in it."""
         _cut(self.wire)
 
+    def __del__(self) -> None:
+        # our name for the connection; TVM has its own
+        self.wire.close()
+
     def __enter__(self) -> Session:
         return self
 
@@ -194,7 +198,7 @@ def _connections(address: Address) -> set[int]:
 
 
 def _cut(wire: socket.socket) -> None:
-    with suppress(OSError):  # it is cut already
+    with wire, suppress(OSError):  # it is cut already
         wire.shutdown(socket.SHUT_RDWR)
 
 

@@ -17,7 +17,8 @@ from tvm_bnn.rpc.tracker import Lent, Registered, Tracker
 ANSWER_S = 20.0
 #: Seconds that the tracker has to hand out a device that it counts as free.
 LEND_S = 1.0
-EXACT = "exact"
+#: Answers that are no reproach: of a busy one, of one that computes what it should, of one that cannot be tried.
+BUSY, EXACT, UNTRIED = "", "exact", "not tried: it does not tell for what to compile"
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,18 @@ class Row:
     """A device of a tracker.
 
     free : whether nobody used it. description : None of a busy one, and where its server does not tell.
-    answer : "exact", or what is wrong; "" of a busy one.
+    answer : BUSY, EXACT or UNTRIED, or what is wrong.
     """
 
     device: Registered
     free: bool
     description: Description | None = None
-    answer: str = ""
+    answer: str = BUSY
 
     @property
     def fine(self) -> bool:
         """Whether nothing is known against it."""
-        return self.answer in ("", EXACT)
+        return self.answer in (BUSY, EXACT, UNTRIED)
 
 
 def take_stock(address: Address, try_out: Callable[[Session, str], str], answer_s: float = ANSWER_S) -> list[Row]:
@@ -76,7 +77,7 @@ def _row(lent: Lent, try_out: Callable[[Session, str], str], answer_s: float) ->
         with client.open_lent(lent, answer_s) as session:
             description = client.describe(session)
             if description is None or description.target is None:
-                return Row(device, True, description, "not tried: it does not tell for what to compile")
+                return Row(device, True, description, UNTRIED)
             return Row(device, True, description, try_out(session, description.target))
     except BnnError as error:
         return Row(device, True, description, str(error))
