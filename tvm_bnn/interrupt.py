@@ -17,7 +17,14 @@ from types import FrameType
 EXIT_INTERRUPTED = 130
 MESSAGE = "interrupted"
 #: The modules whose main function is under `console.main_guard`.
-COMMANDS = ("tvm_bnn.compile", "tvm_bnn.run", "tvm_bnn.report", "tvm_bnn.device", "tvm_bnn.examples.ding2024.show")
+COMMANDS = (
+    "tvm_bnn.compile",
+    "tvm_bnn.run",
+    "tvm_bnn.tune",
+    "tvm_bnn.device",
+    "tvm_bnn.report",
+    "tvm_bnn.examples.ding2024.show",
+)
 
 
 def begin_command() -> None:
