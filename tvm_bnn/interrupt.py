@@ -50,6 +50,16 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
+def kept_here() -> Iterator[None]:
+    """Processes and threads that are started inside never see Ctrl-C: a terminal sends it to all of a command's."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def held_back() -> Iterator[None]:
     """Let what is inside finish, then raise KeyboardInterrupt if Ctrl-C was pressed meanwhile.
 

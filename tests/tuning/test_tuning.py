@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -25,7 +26,10 @@ from tvm_bnn.schedules.apply import schedule_function, workload_of
 from tvm_bnn.targets import resolve
 from tvm_bnn.tune import main
 from tvm_bnn.tuning import log, worker
+from tvm_bnn.tuning.model import CostModel
+from tvm_bnn.tuning.space import Space
 from tvm_bnn.tuning.tasks import tasks_of
+from tvm_bnn.tuning.tuner import State
 
 TARGET = resolve("llvm -mcpu=x86-64-v3", threads=1)
 MODEL, KEY, TRIALS = "tests.tuning.network:tiny", "board", 16
@@ -77,17 +81,16 @@ def lie(tmp_path_factory):
 
 
 def tune(folder, tracker):
-    """Start the command in a process group of its own."""
+    """Start tuning."""
     command = [sys.executable, "-m", "tvm_bnn.tune", MODEL, "--target", "llvm -mcpu=x86-64-v3", "--threads", "1"]
     command += ["--rpc-tracker", f"127.0.0.1:{tracker}", "--rpc-key", KEY, "--log", str(folder)]
-    return subprocess.Popen(
-        [*command, "--trials", str(TRIALS), "--time-budget", "300"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        start_new_session=True,
-    )
+    return start([*command, "--trials", str(TRIALS), "--time-budget", "300"])
+
+
+def start(command):
+    """Start a command in a process group of its own."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, **pipes, cwd=ROOT, start_new_session=True)
 
 
 def wait_for_trials(folder, count, process):
@@ -143,6 +146,35 @@ def test_tuning_survives_what_happens_to_it(tracker, lie, tmp_path):
         record.cost for record in after.records if not record.decisions
     )
     assert finals or not faster
+
+
+def test_a_batch_is_as_large_as_it_may_be(tmp_path):
+    (task,) = (t for t in tasks_of(load_source(network.tiny(), None), TARGET, tmp_path) if t.family == "conv")
+    space = Space(task.kernel, task.family, TARGET, random.Random(0))
+    state = State(task, space, None)
+    state.learn(space.default, 1.0)
+    proposed = []
+    for count in (8, 1, 3, 8, 2):
+        batch = state.propose(count, random.Random(0))
+        proposed += [candidate.key for candidate in batch]
+        assert len(batch) == count
+        state.model = state.model or CostModel(task.kernel, TARGET)
+        state.model.update([candidate.function for candidate in batch], [1.0 + len(proposed)] * count)
+        for candidate in batch:
+            state.learn(candidate, 1.0 + len(proposed))
+    assert len(proposed) == len(set(proposed)) == 22
+
+
+def test_an_interruption_leaves_a_whole_log(tmp_path):
+    command = [sys.executable, "-m", "tvm_bnn.tune", MODEL, "--target", "llvm -mcpu=x86-64-v3", "--threads", "1"]
+    process = start([*command, "--log", str(tmp_path)])
+    with ExitStack() as stack:
+        stack.callback(kill, process)
+        wait_for_trials(tmp_path, 1, process)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130 and output.rstrip().endswith("interrupted") and "Traceback" not in output
+    assert not log.read(tmp_path, TARGET.name, 1).skipped
 
 
 def test_no_honest_device_ends_it(tracker, lie, tmp_path):

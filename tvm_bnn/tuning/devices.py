@@ -12,6 +12,7 @@ from typing import Any
 from tvm.support.popen_pool import PopenWorker
 
 from tvm_bnn.errors import DeviceError
+from tvm_bnn.interrupt import kept_here
 from tvm_bnn.rpc.tracker import Tracker
 from tvm_bnn.tuning import worker
 from tvm_bnn.tuning.worker import Job, Place
@@ -95,7 +96,8 @@ class Device:
 
     def _call(self, function: Callable[..., Any], argument: Any, seconds: float, *more: Any) -> Any:
         """Call a function in the device's process; raises what it raises, TimeoutError, or ChildProcessError."""
-        self._worker.send(function, (argument, *more), timeout=seconds)
+        with kept_here():
+            self._worker.send(function, (argument, *more), timeout=seconds)
         # the process limits itself as long as Python's code is run in it
         watchdog = threading.Timer(seconds + _GRACE_S, self._worker._proc.kill)
         watchdog.daemon = True

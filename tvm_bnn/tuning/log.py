@@ -105,6 +105,11 @@ class Log:
         ]
 
 
+def key_of(decisions: Mapping[str, Any]) -> str:
+    """Decisions as text, the same for the same ones."""
+    return json.dumps(decisions, sort_keys=True)
+
+
 def path_of(folder: Path, target: str, threads: int) -> Path:
     """The file that a tuner writes; others beside it whose names begin alike are read too."""
     return folder / target / f"{threads}-threads.jsonl"
@@ -200,7 +205,7 @@ def choices(records: Iterable[Record]) -> dict[str, Record]:
     latest: dict[tuple[str, str, str], Record] = {}
     for record in records:
         if record.unit == SECONDS and record.beside:
-            latest[record.workload, json.dumps(record.decisions, sort_keys=True), record.device] = record
+            latest[record.workload, key_of(record.decisions), record.device] = record
     best: dict[str, Record] = {}
     for record in latest.values():
         if record.gain > max(1.0, best[record.workload].gain if record.workload in best else 0.0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from tvm.s_tir.schedule import ScheduleError
 from tvm_bnn.schedules.apply import schedule_function
 from tvm_bnn.schedules.decide import DecisionError, Drawn, Given, Noted, Tried
 from tvm_bnn.targets import Target
+from tvm_bnn.tuning.log import key_of
 
 #: What TVM says where it declines a schedule.
 _DECLINED = (ScheduleError, tvm.error.InternalError)
@@ -29,8 +29,8 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """The decisions as text, the same for the same ones."""
-        return json.dumps(self.decisions, sort_keys=True)
+        """The decisions as text."""
+        return key_of(self.decisions)
 
 
 class Space:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from tvm.support.popen_pool import PopenPoolExecutor
 
+from tvm_bnn.interrupt import kept_here
 from tvm_bnn.report.machine import Limits
 from tvm_bnn.targets import Target, available_cpus
 from tvm_bnn.tuning import log, worker
@@ -31,8 +32,8 @@ from tvm_bnn.tuning.worker import CANDIDATE, DEFAULT, Job
 
 #: Trials that are built together, then measured together.
 BATCH = 8
-#: Candidates drawn for each that the model keeps; of a batch so many are kept unasked.
-_POOL, _BLIND = 3, 2
+#: Candidates drawn for each that the model keeps, and the share of a batch that is kept unasked.
+_POOL, _BLIND = 3, 0.25
 #: The best candidates, near which others are drawn, and those that take turns with the defaults at the end.
 _PARENTS, _FINALISTS = 4, 2
 #: Turns of a finalist, and timings of a trial. One whose first timing is so many times the best has no others.
@@ -97,8 +98,9 @@ class State:
         near = self._drawn(count * _POOL // 2, [self.candidates[key].decisions for key in known[:_PARENTS]])
         pool = near + self._drawn(count * _POOL - len(near), ())
         order = list(np.argsort(-self.model.scores([each.function for each in pool]), kind="stable")) if pool else []
-        liked, others = order[: count - _BLIND], order[count - _BLIND :]
-        kept = {*liked, *generator.sample(others, min(_BLIND, len(others)))}
+        blind = int(count * _BLIND)
+        liked, others = order[: count - blind], order[count - blind :]
+        kept = {*liked, *generator.sample(others, min(blind, len(others)))}
         for index in set(order) - kept:
             self.space.give_back(pool[index])
         return [pool[index] for index in order if index in kept]
@@ -183,8 +185,7 @@ class Tuner:
     def _resume(self, state: State, records: Iterable[Record]) -> None:
         """Learn from trials of earlier runs."""
         for record in records:
-            key = Candidate(record.decisions, state.space.default.function).key
-            if record.decisions and not record.beside and key not in state.costs:
+            if record.decisions and not record.beside and log.key_of(record.decisions) not in state.costs:
                 candidate = state.space.given(record.decisions)
                 if candidate is not None:
                     state.learn(candidate, record.cost)
@@ -266,10 +267,11 @@ class Tuner:
         """The library of each, or why there is none."""
         self.display.update(self, what)
         paths = [self.folder / f"{time.monotonic_ns()}-{i}.so" for i in range(len(modules))]
-        futures = [
-            self._builders.submit(worker.build, functions, self.target, path)
-            for functions, path in zip(modules, paths, strict=True)
-        ]
+        with kept_here():
+            futures = [
+                self._builders.submit(worker.build, functions, self.target, path)
+                for functions, path in zip(modules, paths, strict=True)
+            ]
         built: list[Path | str] = []
         for future, path in zip(futures, paths, strict=True):
             try:
