@@ -20,8 +20,9 @@ def measured(monkeypatch):
     """What was asked to be measured; one peer is present, one missing, and one row is too noisy."""
     asked = {}
 
-    def measure(chosen, limits, peers, rounds, progress, target):
+    def measure(chosen, limits, peers, rounds, progress, *targets):
         asked.update(names=[network.name for network in chosen], threads=list(limits), rounds=rounds)
+        asked.update(targets=[target(1).name for target in targets])
         rows = []
         for number, network in enumerate(chosen):
             slow = (90.0, 100.0, 110.0) if number == 0 else (50.0, 100.0, 150.0)
@@ -33,6 +34,7 @@ def measured(monkeypatch):
                     {
                         "suite": "networks",
                         "name": network.name,
+                        "target": "x86-64",
                         **compared(work, limit, timings),
                         "agreement": agreement,
                         "pytorch_agreement": 0.7,
@@ -69,7 +71,8 @@ def test_json_holds_rows_machine_and_missing_peers(measured, tmp_path, capsys):
     assert said.endswith(f"written to {path}\n")
     content = json.loads(path.read_text())
     assert list(tmp_path.iterdir()) == [path]
-    assert measured == {"names": [each.name for each in networks.NETWORKS], "threads": [1], "rounds": 7}
+    own = {"threads": [1], "rounds": 7, "targets": [command.host().name]}
+    assert measured == {"names": [each.name for each in networks.NETWORKS], **own}
     assert [row["name"] for row in content["rows"]] == measured["names"]
     for row in content["rows"]:
         assert {"suite", "name", "threads", "ours_ms", "limit_ms", "ceiling_fraction", "peers", "spread"} <= set(row)
@@ -132,6 +135,25 @@ def test_in_that_process_ours_is_compiled_for_it_and_who_does_not_ask_it_is_left
     assert (code, cpu) == (0, "x86-64-v3")
     assert [peer.name for peer in command.PEERS if peer not in peers] == ["tvm-stock"]
     assert "left out: tvm-stock: it does not ask the processor\n" in said
+
+
+@pytest.mark.skipif(command.host().arch != "x86_64", reason="the targets are of x86")
+def test_ours_is_compiled_for_each_target_that_is_named(measured, capsys):
+    arguments = ["networks", "--rows", "bench-3x3-256x512", "--target", "llvm -mcpu=x86-64", "llvm"]
+    assert run(capsys, *arguments)[0] == 0
+    assert measured["targets"] == ["x86-64", command.host().name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["networks", "--target", "llvm -mcpu=cortex-a72"], "(cortex-a72), whose code this machine cannot run"),
+        (["kernels", "--target", "llvm"], "found --target with kernels; only networks takes it"),
+    ],
+)
+def test_targets_that_cannot_be_measured_are_refused(measured, capsys, arguments, said):
+    code, out, errors = run(capsys, *arguments)
+    assert (code, out) == (2, "") and errors.count("\n") == 1 and said in errors
 
 
 def test_rows_are_chosen_by_pattern_in_the_order_of_the_suite():

@@ -1,6 +1,7 @@
 """One small row, measured; the rest of a row from given times."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tvm_bnn.report.machine import MB, Limits
 from tvm_bnn.report.networks import ding2024, measure
 from tvm_bnn.report.peers import Peer, pytorch_eager
 from tvm_bnn.report.rows import OURS
+from tvm_bnn.targets import resolve
 
 LIMITS = Limits(1, 1e12, 1e11, None, {MB: 1e11, 16 * MB: 2e10})
 
@@ -31,6 +33,16 @@ def test_row_has_every_field_as_plain_data(row):
     assert set(row) == set(networks.Row.__annotations__)
     assert json.loads(json.dumps(row)) == row
     assert (row["suite"], row["name"], row["threads"], row["rounds"]) == ("networks", "bench-3x3-64x96", 1, 3)
+
+
+def test_targets_take_turns_and_have_a_row_each():
+    targets = [partial(resolve, "llvm -mcpu=x86-64"), partial(resolve, "llvm")]
+    rows = measure([ding2024("3x3", (64, 96))], {1: LIMITS}, [pytorch_eager.PEER], 3, None, *targets)
+    names = [target(1).name for target in targets]
+    assert [(row["target"], row["name"]) for row in rows] == [(name, f"bench-3x3-64x96 {name}") for name in names]
+    one, other = rows
+    assert one["ours_ms"] != other["ours_ms"] and one["peers"] == other["peers"]
+    assert set(one["spreads"]) == {OURS, "pytorch-eager"}
 
 
 def test_row_compares_times_and_limit(row):

@@ -1,6 +1,6 @@
 """Measure, show and write down: `python -m tvm_bnn.report kernels|networks|ablation|precision`.
 
-[--rows PATTERN ...] [--threads N ...] [--rounds N] [--mcpu CPU] [--json FILE]
+[--rows PATTERN ...] [--threads N ...] [--rounds N] [--mcpu CPU] [--target TARGET ...] [--json FILE]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import fnmatch
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +24,7 @@ from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.errors import InputError, OutputError
 from tvm_bnn.report import ablation, kernels, machine, networks, older_cpu, precision, tables
 from tvm_bnn.report.peers import BINARY_PEERS, PEERS
-from tvm_bnn.targets import available_cpus, host, resolve
+from tvm_bnn.targets import Target, available_cpus, host, resolve
 
 #: Name -> module with ROWS and measure(rows, limits, peers, rounds, progress).
 SUITES: Mapping[str, Any] = {suite.SUITE: suite for suite in (kernels, networks, ablation, precision)}
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.mcpu and (code := older_cpu.again(options.mcpu, "tvm_bnn.report", given)) is not None:
         return code
     target = partial(resolve, f"llvm -mcpu={options.mcpu}") if options.mcpu else host
+    targets = own_targets(options.target, suite.SUITE) or [target]
     peers, missing = networks.present()
     if options.mcpu:
         missing |= {peer.name: "it does not ask the processor" for peer in peers if not peer.asks_cpuid}
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 limits[count] = machine.measure(target(count))
         described = {**machine.describe(target(), limits.values()), "versions": versions()}
         console.print(tables.machine(described))
-        rows = suite.measure(chosen, limits, peers, options.rounds, progress, target)
+        rows = suite.measure(chosen, limits, peers, options.rounds, progress, *targets)
     console.print(tables.rows(rows, names))
     if suite is networks:
         console.print(tables.memory(rows, names))
@@ -107,6 +108,22 @@ def thread_counts(asked: Sequence[int] | None) -> list[int]:
     if max(counts) > available_cpus():
         raise InputError(f"found --threads {max(counts)}; from 1 to {available_cpus()} (the CPUs here) can be used")
     return counts
+
+
+def own_targets(specs: Sequence[str] | None, suite: str) -> list[Callable[[int], Target]]:
+    """Number of threads -> target, of each that `--target` names.
+
+    Raises InputError for one that this machine cannot run, and for suites that compile for one alone.
+    """
+    if specs and suite != networks.SUITE:
+        raise InputError(f"found --target with {suite}; only {networks.SUITE} takes it: leave it out")
+    for spec in specs or ():
+        if not (found := resolve(spec, 1)).native:
+            raise InputError(
+                f"found --target {spec!r} ({found.name}), whose code this machine cannot run; leave it out, or name "
+                "one that it can, such as 'llvm -mcpu=x86-64-v3'"
+            )
+    return [partial(resolve, spec) for spec in specs or ()]
 
 
 def writable(path: str | None) -> None:
@@ -152,6 +169,12 @@ def _parser() -> argparse.ArgumentParser:
         "--mcpu",
         choices=older_cpu.CPUS,
         help="hide from everything that is compared what this processor has beyond that",
+    )
+    parser.add_argument(
+        "--target",
+        nargs="+",
+        metavar="TARGET",
+        help="of networks: compile ours for each of these, which take turns (default: this processor)",
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures here as well")
     return parser

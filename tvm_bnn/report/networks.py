@@ -52,6 +52,7 @@ class Network:
 class Row(Compared):
     """One measured row.
 
+    target : what ours is compiled for.
     agreement : name -> share of pixels (of a classifier: of images) with the same class as in PyTorch, in the first
         output: of ours with the binary network, of a peer with the float twin. Channels of an image count as classes.
     pytorch_agreement : the same share of PyTorch with itself, oneDNN off, on the binary network. With random weights
@@ -67,6 +68,7 @@ class Row(Compared):
 
     suite: str
     name: str
+    target: str
     agreement: dict[str, float]
     pytorch_agreement: float
     layers: list[LayerTime]
@@ -158,60 +160,79 @@ def measure(
     peers: Sequence[Peer],
     rounds: int = ROUNDS,
     progress: Progress | None = None,
-    target: Callable[[int], Target] = host,
+    *targets: Callable[[int], Target],
 ) -> list[Row]:
-    """One row per network and number of threads.
+    """One row per network, number of threads and target; rows that differ in the target alone were timed in turns.
 
     limits : number of threads -> what the machine can do with them.
     peers : those of `present`.
-    target : number of threads -> what ours is compiled for.
+    targets : number of threads -> what ours is compiled for; each of them this machine can run. By default its own.
     """
+    targets = targets or (host,)
     progress = progress or Progress(quiet=True)
     rows: list[Row] = []
     for network in networks:
         with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder, torch.no_grad():
             model, twin, inputs = network.make()
-            expected = dict.fromkeys((peer.name for peer in peers), first_of(twin(*inputs)).numpy())
-            expected[OURS] = first_of(model(*inputs)).numpy()
-            itself = _same(_without_onednn(model, inputs), expected[OURS])
+            expected_of_peers = first_of(twin(*inputs)).numpy()
+            expected = first_of(model(*inputs)).numpy()
+            itself = _same(_without_onednn(model, inputs), expected)
             shared = FloatNetwork(twin, inputs, Path(folder))
-            compiled: dict[int, _Compiled] = {}
+            compiled: dict[tuple[str, int], _Compiled] = {}
             for threads, limit in limits.items():
                 with progress.phase(f"{network.name}, threads: {threads}, prepare"):
-                    for count in {1, threads} - set(compiled):
-                        compiled[count] = _Compiled(model, inputs, target(count), Path(folder))
-                    ours = compiled[threads]
-                    runs: dict[str, Run] = {OURS: ours.run}
+                    for chosen in (target(count) for target in targets for count in dict.fromkeys((threads, 1))):
+                        if (chosen.name, chosen.threads) not in compiled:
+                            compiled[chosen.name, chosen.threads] = _Compiled(model, inputs, chosen, Path(folder))
+                    names = [target(threads).name for target in targets]
+                    ours = {name: compiled[name, threads] for name in names}
                     others, left_out = prepared({p.name: partial(p.prepare, shared, threads) for p in peers})
-                    runs.update(others)
                 with progress.phase(f"{network.name}, threads: {threads}, measure"):
-                    agreement = {name: _same(first_of(run()), expected[name]) for name, run in runs.items()}
-                    alone = {OURS_ALONE: compiled[1].run} if threads > 1 else {}
-                    timings = interleave({**runs, **alone}, rounds)
-                    layers = layer_times(ours.made, shared.arrays(), threads, rounds)
+                    agreement = {name: _same(first_of(run()), expected_of_peers) for name, run in others.items()}
+                    runs: dict[str, Run] = {_ours(name, threads): each.run for name, each in ours.items()}
+                    runs.update(others)
+                    if threads > 1:
+                        runs.update({_ours(name, 1): compiled[name, 1].run for name in names})
+                    timings = interleave(runs, rounds)
+                    layers = {n: layer_times(each.made, shared.arrays(), threads, rounds) for n, each in ours.items()}
                 with progress.phase(f"{network.name}, threads: {threads}, memory"):
-                    memories = {OURS: memory.of_artifact(ours.path, shared.arrays(), threads)}
-                    for peer in peers:
-                        if peer.name in others and not peer.compiles:
-                            memories[peer.name] = memory.of_peer(peer, shared, threads)
-                rows.append(
-                    {
-                        "suite": SUITE,
-                        "name": network.name,
-                        **compared(work_of(ours.made.optimized), limit, timings),
-                        "agreement": agreement,
-                        "pytorch_agreement": itself,
-                        "layers": layers,
-                        "left_out": left_out,
-                        "ran_on": {name: run.ran_on for name, run in runs.items() if isinstance(run, Telling)},
-                        "memory_mb": {name: each.peak / MB for name, each in memories.items()},
-                        "growth_mb": {name: each.growth / MB for name, each in memories.items()},
-                        "compile_s": ours.seconds,
-                        "artifact_bytes": ours.path.stat().st_size,
-                        "weight_bytes": _weight_bytes(model, ours.made),
+                    memories = {
+                        peer.name: memory.of_peer(peer, shared, threads)
+                        for peer in peers
+                        if peer.name in others and not peer.compiles
                     }
-                )
+                for name, each in ours.items():
+                    own = {OURS: timings[_ours(name, threads)]}
+                    if threads > 1:
+                        own[OURS_ALONE] = timings[_ours(name, 1)]
+                    own_memory = memory.of_artifact(each.path, shared.arrays(), threads)
+                    used = {OURS: own_memory, **memories}
+                    rows.append(
+                        {
+                            "suite": SUITE,
+                            "name": network.name if len(ours) == 1 else f"{network.name} {name}",
+                            "target": name,
+                            **compared(
+                                work_of(each.made.optimized), limit, own | {peer: timings[peer] for peer in others}
+                            ),
+                            "agreement": {OURS: _same(first_of(each.run()), expected), **agreement},
+                            "pytorch_agreement": itself,
+                            "layers": layers[name],
+                            "left_out": left_out,
+                            "ran_on": {n: run.ran_on for n, run in others.items() if isinstance(run, Telling)},
+                            "memory_mb": {n: taken.peak / MB for n, taken in used.items()},
+                            "growth_mb": {n: taken.growth / MB for n, taken in used.items()},
+                            "compile_s": each.seconds,
+                            "artifact_bytes": each.path.stat().st_size,
+                            "weight_bytes": _weight_bytes(model, each.made),
+                        }
+                    )
     return rows
+
+
+def _ours(target: str, threads: int) -> str:
+    """Among the competitors."""
+    return f"{OURS} {target}, threads: {threads}"
 
 
 class _Compiled:
@@ -221,7 +242,7 @@ class _Compiled:
         start = time.perf_counter()
         self.made = compile_source(load_source(model, inputs), target)
         self.seconds = time.perf_counter() - start
-        self.path = folder / f"network.{target.threads}.bnn"
+        self.path = folder / f"network.{target.name}.{target.threads}.bnn"
         self.made.artifact.save(self.path)
         self.run: Run = partial(self.made.artifact, *(value.numpy() for value in inputs))
 
