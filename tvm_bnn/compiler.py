@@ -1,11 +1,8 @@
 """The driver: a source goes through the phases one after the other, and becomes an artifact."""
 
-import os
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -144,13 +141,7 @@ def _room(source: Source) -> int:
 
 def _linked(executable: Any, target: Target, room: int) -> bytes:
     try:
-        with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
-            path = Path(folder) / artifact.LIBRARY_NAME
-            # LLVM ends the whole process where the disk is full, so that is found out before
-            with tempfile.TemporaryFile(dir=folder) as file:
-                os.posix_fallocate(file.fileno(), 0, room)
-            executable.export_library(str(path), fcompile=linker.fcompile(target.triple), workspace_dir=folder)
-            return path.read_bytes()
+        return linker.shared_object(executable, target.triple, room)
     except OSError as error:
         raise OutputError(
             f"cannot link in a temporary folder: {error.strerror or error}; set TMPDIR to a folder with "

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tvm_bnn.errors import OutputError, TargetError
 from tvm_bnn.targets import arch_of
@@ -82,6 +83,20 @@ def fcompile(triple: str) -> Callable[..., None]:
     create_shared.object_format = "o"  # type: ignore[attr-defined]
     create_shared.get_target_triple = lambda: triple  # type: ignore[attr-defined]
     return create_shared
+
+
+def shared_object(executable: Any, triple: str, room: int = 0) -> bytes:
+    """What TVM has built, as the content of a shared object. room : bytes that it needs on the disk at most.
+
+    Raises OSError where there is no room, and what `link` raises.
+    """
+    with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
+        path = Path(folder) / "library.so"
+        if room:  # LLVM ends the whole process where the disk is full, so that is found out before
+            with tempfile.TemporaryFile(dir=folder) as file:
+                os.posix_fallocate(file.fileno(), 0, room)
+        executable.export_library(str(path), fcompile=fcompile(triple), workspace_dir=folder)
+        return path.read_bytes()
 
 
 def candidates(triple: str) -> Iterator[list[str]]:

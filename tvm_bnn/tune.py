@@ -17,14 +17,15 @@ from tvm_bnn.compile import SHIPPED, SIGN_ZERO
 from tvm_bnn.console import ArgumentParser, main_guard, positive
 from tvm_bnn.errors import InputError, TargetError
 from tvm_bnn.interrupt import held_back
+from tvm_bnn.rpc import options as device_options
 from tvm_bnn.tuning.log import FOLDER
 
 if TYPE_CHECKING:
     from tvm_bnn.frontend.source import Source
+    from tvm_bnn.rpc.client import Place
     from tvm_bnn.targets import Target
     from tvm_bnn.tuning.log import Record
     from tvm_bnn.tuning.tuner import Tuner
-    from tvm_bnn.tuning.worker import Place
 
 _TRIALS, _BUDGET_S = 1000, 1200
 _ROUNDS = 15
@@ -44,13 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tvm_bnn.tuning.display import Screen, table
         from tvm_bnn.tuning.tasks import tasks_of
         from tvm_bnn.tuning.tuner import Tuner
-        from tvm_bnn.tuning.worker import Place
     deadline = time.monotonic() + options.time_budget
     target, place = resolve(options.target, options.threads), _place(options)
-    if not (place.server or place.tracker or target.native):
+    if place.here and not target.native:
         raise TargetError(
             f"{target.name} is not this machine; name a device of that kind: --rpc HOST:PORT, or "
-            "--rpc-tracker HOST:PORT --rpc-key KEY"
+            "--tracker HOST:PORT --key KEY"
         )
     shapes = parse_shapes(options.input_shape) if options.input_shape else None
     source = load_source(options.model or SHIPPED, None, options.weights, shapes)
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tasks = tasks_of(source, target, Path(folder), options.sign_zero)
             log = Path(options.log)
             tuner = Tuner(tasks, target, pool, Path(folder), log, options.trials, deadline, screen)
-            if place == Place():
+            if place.here:
                 screen.say("measuring this machine's ceilings")
                 tuner.device_of, tuner.limits = lambda _: cpu_name(), measure(target, copy_sizes=())
             tuner.run()
@@ -69,24 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_table(console, table(tuner.states, tuner.limits))
     for line in _outcome(tuner):
         console.print(line)
-    if place == Place() and tuner.choices:
+    if place.here and tuner.choices:
         for line in _end_to_end(source, target, options.sign_zero, tuner.choices):
             console.print(line)
     return 0
 
 
 def _place(options: argparse.Namespace) -> Place:
-    from tvm_bnn.rpc.address import parse_address
-    from tvm_bnn.tuning.worker import Place
-
-    given = [name for name in ("local", "rpc", "rpc_tracker") if getattr(options, name)]
-    if len(given) > 1:
-        names = " and ".join("--" + name.replace("_", "-") for name in given)
-        raise InputError(f"found {names}; kernels are measured in one of these places: give one of them")
-    if (options.rpc_tracker is None) != (options.rpc_key is None):
-        raise InputError("found one of --rpc-tracker and --rpc-key; a tracker lends devices by a key, so give both")
-    server, tracker = (parse_address(text) if text else None for text in (options.rpc, options.rpc_tracker))
-    return Place(server, tracker, options.rpc_key or "")
+    if device_options.names_device(options) and options.local:
+        raise InputError("found --local and a device; kernels are measured in one of these places: give one of them")
+    return device_options.place(options)
 
 
 def _end_to_end(source: Source, target: Target, sign_zero: str, records: Mapping[str, Record]) -> list[str]:
@@ -132,9 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--target", default="llvm", help='such as "llvm -mcpu=cortex-a72" (default: this machine)')
     parser.add_argument("--local", action="store_true", help="measure on this machine (the default)")
-    parser.add_argument("--rpc", metavar="HOST:PORT", help="measure on the device whose server is there")
-    parser.add_argument("--rpc-tracker", metavar="HOST:PORT", help="measure on the devices of a tracker")
-    parser.add_argument("--rpc-key", metavar="KEY", help="those of this key, all at the same time")
+    device_options.add_device(parser, all_of_key=True)
     parser.add_argument(
         "--trials",
         type=positive,

@@ -17,7 +17,7 @@ def run(kernel):
     """The kernel's seed (small numbers, seeded) and result."""
     seed = np.random.default_rng(0).integers(0, 100, kernel.shape).astype(kernel.dtype)
     result = tvm.runtime.empty(kernel.shape, kernel.dtype)
-    ceilings.build(kernel.func, TARGET)(tvm.runtime.tensor(seed), result)
+    ceilings.build(kernel.func, TARGET)["main"](tvm.runtime.tensor(seed), result)
     return seed, result.numpy()
 
 
@@ -70,7 +70,7 @@ def test_tiles_multiply_rows_of_bytes_by_columns():
     rng = np.random.default_rng(0)
     seed = rng.integers(-(2**31), 2**31, kernel.shape).astype(np.int32)
     result = tvm.runtime.empty(kernel.shape, kernel.dtype)
-    ceilings.build(kernel.func, TARGET)(tvm.runtime.tensor(seed), result)
+    ceilings.build(kernel.func, TARGET)["main"](tvm.runtime.tensor(seed), result)
     expected = seed.reshape(THREADS, -1, 16, 16).copy()
     # bytes of a row follow each other; a column's lie in fours, in every row of the tile
     rows = expected[:, -2].copy().view(np.int8).reshape(THREADS, 16, 16, 4).astype(np.int32)
@@ -85,7 +85,7 @@ def test_copy_copies_everything():
     count = THREADS * ceilings.COPY_LANES * 37
     source = np.random.default_rng(0).standard_normal(count, np.float32)
     result = tvm.runtime.tensor(np.zeros(count, np.float32))
-    ceilings.build(ceilings.copy(count, THREADS), TARGET)(tvm.runtime.tensor(source), result)
+    ceilings.build(ceilings.copy(count, THREADS), TARGET)["main"](tvm.runtime.tensor(source), result)
     np.testing.assert_array_equal(result.numpy(), source)
 
 

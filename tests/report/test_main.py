@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from tvm_bnn.report import __main__ as command
-from tvm_bnn.report import kernels, machine, networks, older_cpu
+from tvm_bnn.report import kernels, networks, older_cpu, site
 from tvm_bnn.report.limit import Work
 from tvm_bnn.report.machine import MB, Limits
+from tvm_bnn.report.peers import PEERS
 from tvm_bnn.report.rows import OURS, compared
 from tvm_bnn.report.timing import Timing
-from tvm_bnn.targets import available_cpus
+from tvm_bnn.targets import available_cpus, host
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def measured(monkeypatch):
     """What was asked to be measured; one peer is present, one missing, and one row is too noisy."""
     asked = {}
 
-    def measure(chosen, limits, peers, rounds, progress, *targets):
+    def measure(chosen, limits, peers, rounds, progress, *targets, **_):
         asked.update(names=[network.name for network in chosen], threads=list(limits), rounds=rounds)
         asked.update(targets=[target(1).name for target in targets])
         rows = []
@@ -51,10 +52,11 @@ def measured(monkeypatch):
                 assert set(rows[-1]) == set(networks.Row.__annotations__)
         return rows
 
-    monkeypatch.setattr(machine, "measure", lambda target: Limits(target.threads, 1.25e12, 5.9e10, None, {MB: 8e10}))
+    limits = staticmethod(lambda target: Limits(target.threads, 1.25e12, 5.9e10, None, {MB: 8e10}))
+    monkeypatch.setattr(site.Here, "limits", limits)
     monkeypatch.setattr(networks, "measure", measure)
     absent = {"openvino-fp32": "openvino not installed; try pip install 'tvm_bnn[peers]'"}
-    monkeypatch.setattr(networks, "present", lambda: ([], absent))
+    monkeypatch.setattr(networks, "present", lambda peers: ([], absent))
     return asked
 
 
@@ -71,7 +73,7 @@ def test_json_holds_rows_machine_and_missing_peers(measured, tmp_path, capsys):
     assert said.endswith(f"written to {path}\n")
     content = json.loads(path.read_text())
     assert list(tmp_path.iterdir()) == [path]
-    own = {"threads": [1], "rounds": 7, "targets": [command.host().name]}
+    own = {"threads": [1], "rounds": 7, "targets": [host().name]}
     assert measured == {"names": [each.name for each in networks.NETWORKS], **own}
     assert [row["name"] for row in content["rows"]] == measured["names"]
     for row in content["rows"]:
@@ -127,21 +129,21 @@ def test_an_older_processor_is_measured_in_a_process_from_which_the_rest_is_hidd
 
 def test_in_that_process_ours_is_compiled_for_it_and_who_does_not_ask_it_is_left_out(measured, monkeypatch, capsys):
     monkeypatch.setattr(older_cpu, "again", lambda *given: None)
-    monkeypatch.setattr(networks, "present", lambda: (list(command.PEERS), {}))
+    monkeypatch.setattr(networks, "present", lambda peers: (list(peers), {}))
     passed = []
-    monkeypatch.setattr(networks, "measure", lambda *given: passed.append((given[2], given[5](1).cpu)) or [])
+    monkeypatch.setattr(networks, "measure", lambda *given, **_: passed.append((given[2], given[5](1).cpu)) or [])
     code, said, _ = run(capsys, "networks", "--threads", 1, "--mcpu", "x86-64-v3")
     ((peers, cpu),) = passed
     assert (code, cpu) == (0, "x86-64-v3")
-    assert [peer.name for peer in command.PEERS if peer not in peers] == ["tvm-stock"]
+    assert [peer.name for peer in PEERS if peer not in peers] == ["tvm-stock"]
     assert "left out: tvm-stock: it does not ask the processor\n" in said
 
 
-@pytest.mark.skipif(command.host().arch != "x86_64", reason="the targets are of x86")
+@pytest.mark.skipif(host().arch != "x86_64", reason="the targets are of x86")
 def test_ours_is_compiled_for_each_target_that_is_named(measured, capsys):
     arguments = ["networks", "--rows", "bench-3x3-256x512", "--target", "llvm -mcpu=x86-64", "llvm"]
     assert run(capsys, *arguments)[0] == 0
-    assert measured["targets"] == ["x86-64", command.host().name]
+    assert measured["targets"] == ["x86-64", host().name]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,9 @@ def test_ours_is_compiled_for_each_target_that_is_named(measured, capsys):
     [
         (["networks", "--target", "llvm -mcpu=cortex-a72"], "(cortex-a72), whose code this machine cannot run"),
         (["kernels", "--target", "llvm"], "found --target with kernels; only networks takes it"),
+        (["ablation", "--rpc", "127.0.0.1:1"], "found a device with ablation; on a device, only networks"),
+        (["networks", "--tracker", "127.0.0.1:1"], "found --tracker without --key"),
+        (["networks", "--rpc", "127.0.0.1:1"], "cannot open a session with 127.0.0.1:1"),
     ],
 )
 def test_targets_that_cannot_be_measured_are_refused(measured, capsys, arguments, said):

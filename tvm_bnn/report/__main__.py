@@ -1,6 +1,7 @@
 """Measure, show and write down: `python -m tvm_bnn.report kernels|networks|ablation|precision`.
 
 [--rows PATTERN ...] [--threads N ...] [--rounds N] [--mcpu CPU] [--target TARGET ...] [--json FILE]
+networks also on a device: [--rpc HOST:PORT | --tracker HOST:PORT --key KEY]
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,9 +24,11 @@ from rich.console import Console
 from tvm_bnn import artifact
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.errors import InputError, OutputError
-from tvm_bnn.report import ablation, kernels, machine, networks, older_cpu, precision, tables
-from tvm_bnn.report.peers import BINARY_PEERS, PEERS
-from tvm_bnn.targets import Target, available_cpus, host, resolve
+from tvm_bnn.report import ablation, kernels, networks, older_cpu, precision, tables
+from tvm_bnn.report.peers import BINARY_PEERS, Peer
+from tvm_bnn.report.site import HERE, OnDevice, Site
+from tvm_bnn.rpc import options as device_options
+from tvm_bnn.targets import Target, resolve
 
 #: Name -> module with ROWS and measure(rows, limits, peers, rounds, progress).
 SUITES: Mapping[str, Any] = {suite.SUITE: suite for suite in (kernels, networks, ablation, precision)}
@@ -51,34 +55,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # what would fail at the end is refused at the start
     suite = SUITES[options.suite]
     chosen = select(options.rows, suite.ROWS)
-    threads = thread_counts(options.threads)
     writable(options.json)
     if options.mcpu and (code := older_cpu.again(options.mcpu, "tvm_bnn.report", given)) is not None:
         return code
-    target = partial(resolve, f"llvm -mcpu={options.mcpu}") if options.mcpu else host
-    targets = own_targets(options.target, suite.SUITE) or [target]
-    peers, missing = networks.present()
-    if options.mcpu:
-        missing |= {peer.name: "it does not ask the processor" for peer in peers if not peer.asks_cpuid}
-        peers = [peer for peer in peers if peer.asks_cpuid]
-    names = [peer.name for peer in PEERS]
-    if suite is kernels:
-        names += [kernels.UNFUSED, *(peer.name for peer in BINARY_PEERS)]
-        missing |= {peer.name: reason for peer in BINARY_PEERS if (reason := peer.missing()) is not None}
     # where no terminal sets a width, no column is cut
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
-    if suite is ablation:  # ours against ours
-        missing, names = {}, [ablation.without(switch) for switch in ablation.SWITCHES]
-    if suite is precision:
-        missing, names = {}, list(precision.VARIANTS)
-    with Progress() as progress:
-        limits = {}
-        for count in threads:
-            with progress.phase(f"machine, threads: {count}"):
-                limits[count] = machine.measure(target(count))
-        described = {**machine.describe(target(), limits.values()), "versions": versions()}
-        console.print(tables.machine(described))
-        rows = suite.measure(chosen, limits, peers, options.rounds, progress, *targets)
+    with ExitStack() as stack:
+        site = opened(options, stack)
+        targets = targets_of(options, site)
+        threads = thread_counts(options.threads, site.cpus)
+        peers, missing, names = competitors(options, site)
+        with Progress() as progress:
+            limits = {}
+            for count in threads:
+                with progress.phase(f"machine, threads: {count}"):
+                    limits[count] = site.limits(site.target(count) if options.target else targets[0](count))
+            described = {**site.describe(targets[0](1), list(limits.values())), "versions": versions()}
+            console.print(tables.machine(described))
+            where = {"site": site} if suite is networks else {}
+            rows = suite.measure(chosen, limits, peers, options.rounds, progress, *targets, **where)
     console.print(tables.rows(rows, names))
     if suite is networks:
         console.print(tables.memory(rows, names))
@@ -88,6 +83,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_json(options.json, {"rows": rows, "machine": described, "missing": missing})
         print(f"written to {options.json}")
     return 0
+
+
+def opened(options: argparse.Namespace, stack: ExitStack) -> Site:
+    """Where to measure; a session with a device ends with the stack.
+
+    Raises InputError for suites that cannot be measured there, DeviceError where it cannot be reached.
+    """
+    if not device_options.names_device(options):
+        return HERE
+    if options.suite != networks.SUITE or options.mcpu:
+        found = "--mcpu" if options.mcpu else options.suite
+        raise InputError(f"found a device with {found}; on a device, only {networks.SUITE} can be measured")
+    session = stack.enter_context(device_options.place(options).session())
+    return OnDevice(session, partial(resolve, options.target[0]) if options.target else None)
+
+
+def competitors(options: argparse.Namespace, site: Site) -> tuple[list[Peer], dict[str, str], list[str]]:
+    """The peers that take part, why others cannot, by name, and the columns of the table."""
+    if options.suite == ablation.SUITE:  # ours against ours
+        return [], {}, [ablation.without(switch) for switch in ablation.SWITCHES]
+    if options.suite == precision.SUITE:
+        return [], {}, list(precision.VARIANTS)
+    peers, missing = networks.present(site.peers)
+    if options.mcpu:
+        missing |= {peer.name: "it does not ask the processor" for peer in peers if not peer.asks_cpuid}
+        peers = [peer for peer in peers if peer.asks_cpuid]
+    names = [peer.name for peer in site.peers]
+    if options.suite == kernels.SUITE:
+        names += [kernels.UNFUSED, *(peer.name for peer in BINARY_PEERS)]
+        missing |= {peer.name: reason for peer in BINARY_PEERS if (reason := peer.missing()) is not None}
+    return peers, missing, names
 
 
 def select(patterns: Sequence[str] | None, known: Sequence[Choice]) -> list[Choice]:
@@ -102,28 +128,30 @@ def select(patterns: Sequence[str] | None, known: Sequence[Choice]) -> list[Choi
     return [row for row in known if not patterns or any(fnmatch.fnmatchcase(row.name, pattern) for pattern in patterns)]
 
 
-def thread_counts(asked: Sequence[int] | None) -> list[int]:
-    """The numbers of threads to measure with, each once; raises InputError for more than this machine has CPUs."""
-    counts = list(dict.fromkeys(asked or [available_cpus()]))
-    if max(counts) > available_cpus():
-        raise InputError(f"found --threads {max(counts)}; from 1 to {available_cpus()} (the CPUs here) can be used")
+def thread_counts(asked: Sequence[int] | None, cpus: int) -> list[int]:
+    """The numbers of threads to measure with, each once; raises InputError for more than there are CPUs."""
+    counts = list(dict.fromkeys(asked or [cpus]))
+    if max(counts) > cpus:
+        raise InputError(f"found --threads {max(counts)}; from 1 to {cpus} (the CPUs there) can be used")
     return counts
 
 
-def own_targets(specs: Sequence[str] | None, suite: str) -> list[Callable[[int], Target]]:
-    """Number of threads -> target, of each that `--target` names.
+def targets_of(options: argparse.Namespace, site: Site) -> list[Callable[[int], Target]]:
+    """Number of threads -> what ours is compiled for, of each that `--target` names; else that of the site.
 
     Raises InputError for one that this machine cannot run, and for suites that compile for one alone.
     """
-    if specs and suite != networks.SUITE:
-        raise InputError(f"found --target with {suite}; only {networks.SUITE} takes it: leave it out")
-    for spec in specs or ():
-        if not (found := resolve(spec, 1)).native:
+    if options.mcpu:
+        return [partial(resolve, f"llvm -mcpu={options.mcpu}")]
+    if options.target and options.suite != networks.SUITE:
+        raise InputError(f"found --target with {options.suite}; only {networks.SUITE} takes it: leave it out")
+    for spec in options.target or ():
+        if site is HERE and not (found := resolve(spec, 1)).native:
             raise InputError(
-                f"found --target {spec!r} ({found.name}), whose code this machine cannot run; leave it out, or name "
-                "one that it can, such as 'llvm -mcpu=x86-64-v3'"
+                f"found --target {spec!r} ({found.name}), whose code this machine cannot run; name a device that can "
+                "(--rpc HOST:PORT, or --tracker HOST:PORT --key KEY), or leave it out"
             )
-    return [partial(resolve, spec) for spec in specs or ()]
+    return [partial(resolve, spec) for spec in options.target or ()] or [site.target]
 
 
 def writable(path: str | None) -> None:
@@ -153,7 +181,7 @@ def versions() -> dict[str, str]:
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog="python -m tvm_bnn.report",
-        description="Measure this machine, and what is compiled for it beside what else could run it.",
+        description="Measure a machine, and what is compiled for it beside what else could run it.",
     )
     parser.add_argument("suite", choices=list(SUITES), help="what to measure")
     parser.add_argument(
@@ -174,8 +202,9 @@ def _parser() -> argparse.ArgumentParser:
         "--target",
         nargs="+",
         metavar="TARGET",
-        help="of networks: compile ours for each of these, which take turns (default: this processor)",
+        help="of networks: compile ours for each of these, which take turns (default: the processor that runs it)",
     )
+    device_options.add_device(parser)
     parser.add_argument("--json", metavar="FILE", help="write the figures here as well")
     return parser
 

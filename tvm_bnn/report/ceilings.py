@@ -190,7 +190,7 @@ def copy(count: int, threads: int) -> tirx.PrimFunc:
     return main
 
 
-def build(func: tirx.PrimFunc, target: Target) -> Callable[..., Any]:
-    """The function compiled for the target, callable on TVM tensors."""
+def build(func: tirx.PrimFunc, target: Target) -> Any:
+    """The function compiled for the target: an executable of TVM's that has it as `main`, of TVM's tensors."""
     module = tvm.IRModule({"main": func.with_attr("global_symbol", "main").with_attr("tirx.is_scheduled", True)})
-    return tvm.compile(module, target=target.tvm())["main"]
+    return tvm.compile(module, target=target.tvm())

@@ -1,21 +1,20 @@
 """The time of each kernel of a compiled network, in the order in which they run.
 
-TVM's virtual machine tells before and after each call which function it calls. What that costs, a few microseconds a
-kernel, lies outside the measured times; their sum is less than the time of the whole network by that of the calls.
+Their sum is less than the time of the whole network by that of the calls; see `tvm_bnn.call_times`.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import tvm
 from tvm.runtime.vm import VirtualMachine
 
+from tvm_bnn.call_times import Call, recorded
 from tvm_bnn.compiler import Compilation
 from tvm_bnn.lower import lower
 from tvm_bnn.relay_passes.rewriter import bindings_of, op_name, path_of
@@ -23,9 +22,7 @@ from tvm_bnn.report.limit import CONTRACTIONS
 from tvm_bnn.report.pool import own_pool
 from tvm_bnn.runtime import load_library
 
-#: Functions of the machine itself: allocation, checks of arguments.
-_BUILTIN = "vm.builtin."
-_WARM_UP = 2
+MAIN = "main"
 
 
 class LayerTime(TypedDict):
@@ -47,17 +44,17 @@ def layer_times(made: Compilation, arrays: Sequence[np.ndarray], threads: int, r
     library, file = load_library(made.artifact.library)
     file.close()
     machine = VirtualMachine(library, tvm.cpu())
-    recorder = _Recorder()
-    machine.set_instrument(recorder)
-    arguments = [tvm.runtime.tensor(array) for array in arrays]
+    machine.set_input(MAIN, *(tvm.runtime.tensor(array) for array in arrays))
     with own_pool(threads) as pool:
-        inferences = []
-        for _ in range(_WARM_UP + runs):
-            recorder.calls = []
-            pool.submit(machine["main"], *arguments).result()
-            inferences.append(recorder.calls)
-    names = [name for name, _ in inferences[-1]]
-    times = [statistics.median(taken) for taken in zip(*map(_seconds, inferences[_WARM_UP:]), strict=True)]
+        return medians(made, pool.submit(recorded, machine.module, MAIN, runs).result())
+
+
+def medians(made: Compilation, inferences: Sequence[Sequence[Call]]) -> list[LayerTime]:
+    """The same of what `tvm_bnn.call_times` wrote down of a network's inferences; no rows of none."""
+    if not inferences:
+        return []
+    names = [name for name, _ in inferences[0]]
+    times = [statistics.median(taken) for taken in zip(*([s for _, s in calls] for calls in inferences), strict=True)]
     # lowering the same module again gives the same names
     paths_of = paths_of_kernels(made.optimized, lower(made.optimized, made.target).kernel_of)
     layers = layers_of_calls(names, paths_of)
@@ -82,25 +79,6 @@ def layers_of_calls(calls: Sequence[str], paths: Mapping[str, Sequence[str]]) ->
         found.append([own[seen[name]]] if len(own) == count[name] else list(dict.fromkeys(own)))
         seen[name] += 1
     return found
-
-
-class _Recorder:
-    """What the virtual machine calls before and after each function."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, float]] = []
-        self._start = 0.0
-
-    def __call__(self, _function: Any, name: str, before: bool, _result: Any, *_arguments: Any) -> int:
-        if before:
-            self._start = time.perf_counter()
-        elif not name.startswith(_BUILTIN):
-            self.calls.append((name, time.perf_counter() - self._start))
-        return 0
-
-
-def _seconds(calls: Sequence[tuple[str, float]]) -> list[float]:
-    return [taken for _, taken in calls]
 
 
 def paths_of_kernels(optimized: tvm.IRModule, kernel_of: Mapping[str, str]) -> dict[str, list[str]]:

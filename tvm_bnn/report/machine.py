@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import tvm
+from tvm import tirx
 
 from tvm_bnn.report import ceilings
 from tvm_bnn.report.ceilings import Ceiling
@@ -68,52 +69,63 @@ class Limits:
         }
 
 
+#: (function, its arguments, target, calls) -> seconds of the fastest of so many calls.
+Fastest = Callable[[tirx.PrimFunc, Sequence[np.ndarray], Target, int], float]
+
+
 def measure(
-    target: Target, *, calls: int = CALLS, steps: int = STEPS, copy_sizes: Sequence[int] = COPY_SIZES
+    target: Target,
+    *,
+    calls: int = CALLS,
+    steps: int = STEPS,
+    copy_sizes: Sequence[int] = COPY_SIZES,
+    fastest: Fastest | None = None,
 ) -> Limits:
-    """Measure this machine with a target's instructions and number of threads; takes some 5 seconds.
+    """Measure a machine with a target's instructions and number of threads; takes some 5 seconds.
 
     calls, steps : calls of every kernel, and the length of its loop.
     copy_sizes : in MB.
+    fastest : runs a function on the machine, by default on this one.
     """
-    threads = target.threads
+    threads, timed = target.threads, fastest or fastest_here
 
     def run() -> Limits:
         return Limits(
             threads,
-            _highest(ceilings.binary(target, threads, steps), target, calls) or 0.0,
-            _highest(ceilings.fp32(target, threads, steps), target, calls) or 0.0,
-            _highest(ceilings.int8(target, threads, steps), target, calls),
-            {size * MB: _copy_rate(size * MB, threads, target, calls) for size in copy_sizes},
+            _highest(ceilings.binary(target, threads, steps), target, calls, timed) or 0.0,
+            _highest(ceilings.fp32(target, threads, steps), target, calls, timed) or 0.0,
+            _highest(ceilings.int8(target, threads, steps), target, calls, timed),
+            {size * MB: _copy_rate(size * MB, threads, target, calls, timed) for size in copy_sizes},
             # an instruction of 16 cycles where others take one
-            _highest(ceilings.tiles(target, threads, max(1, steps // 8)), target, calls),
+            _highest(ceilings.tiles(target, threads, max(1, steps // 8)), target, calls, timed),
         )
 
     with own_pool(threads) as own_thread:
         return own_thread.submit(run).result()
 
 
-def _highest(kernels: Iterable[Ceiling], target: Target, calls: int) -> float | None:
+def _highest(kernels: Iterable[Ceiling], target: Target, calls: int, timed: Fastest) -> float | None:
     """Multiply-accumulates per second of the fastest; None of none."""
     rates = []
     for kernel in kernels:
-        run = ceilings.build(kernel.func, target)
         # ones are finite in every dtype, and stay so: 1 * 1 + 1, ...
-        seed = tvm.runtime.tensor(np.ones(kernel.shape, kernel.dtype))
-        rates.append(kernel.macs / _fastest(run, (seed, tvm.runtime.empty(kernel.shape, kernel.dtype)), calls))
+        arrays = [np.ones(kernel.shape, kernel.dtype) for _ in range(2)]
+        rates.append(kernel.macs / timed(kernel.func, arrays, target, calls))
     return max(rates, default=None)
 
 
-def _copy_rate(size: int, threads: int, target: Target, calls: int) -> float:
+def _copy_rate(size: int, threads: int, target: Target, calls: int, timed: Fastest) -> float:
     grain = threads * ceilings.COPY_LANES
     count = size // 4 // grain * grain
-    run = ceilings.build(ceilings.copy(count, threads), target)
-    arrays = [tvm.runtime.tensor(np.ones(count, np.float32)) for _ in range(2)]
-    return 2 * 4 * count / _fastest(run, arrays, max(2, min(calls, COPIED_PER_SIZE // size)))
+    arrays = [np.ones(count, np.float32) for _ in range(2)]
+    calls = max(2, min(calls, COPIED_PER_SIZE // size))
+    return 2 * 4 * count / timed(ceilings.copy(count, threads), arrays, target, calls)
 
 
-def _fastest(run: Callable[..., Any], arguments: Sequence[Any], calls: int) -> float:
-    """Seconds of the fastest call, after one to warm up."""
+def fastest_here(func: tirx.PrimFunc, arrays: Sequence[np.ndarray], target: Target, calls: int) -> float:
+    """Seconds of the fastest call on this machine, after one to warm up."""
+    run = ceilings.build(func, target)["main"]
+    arguments = [tvm.runtime.tensor(array) for array in arrays]
     run(*arguments)
     best = math.inf
     for _ in range(calls):

@@ -26,13 +26,14 @@ from tvm_bnn.examples import bimtdp, groupnet, reactnet, restoration, unet
 from tvm_bnn.examples import ding2024 as ding
 from tvm_bnn.frontend.source import load_source
 from tvm_bnn.report import memory
-from tvm_bnn.report.layer_times import LayerTime, layer_times
+from tvm_bnn.report.layer_times import LayerTime
 from tvm_bnn.report.limit import work_of
 from tvm_bnn.report.machine import MB, Limits
 from tvm_bnn.report.peers import PEERS, FloatNetwork, Peer, Run, Telling, first_of, prepared
 from tvm_bnn.report.rows import OURS, OURS_ALONE, Compared, compared
+from tvm_bnn.report.site import HERE, Site
 from tvm_bnn.report.timing import interleave
-from tvm_bnn.targets import Target, host
+from tvm_bnn.targets import Target
 
 SUITE = "networks"
 ROUNDS = 11
@@ -61,6 +62,7 @@ class Row(Compared):
     left_out : peer -> why it could not run this network.
     ran_on : peer -> its own names for the kernels that computed the convolutions, of peers that tell.
     memory_mb : name -> peak memory of an inference, growth_mb : how far 20 more raise it; see `tvm_bnn.report.memory`.
+        Not of ours on a device.
     compile_s : seconds that ours took to compile, untuned.
     artifact_bytes : size of its file; weight_bytes : of its parameters, a bit for each binary weight and 4 bytes for
         any other.
@@ -161,14 +163,16 @@ def measure(
     rounds: int = ROUNDS,
     progress: Progress | None = None,
     *targets: Callable[[int], Target],
+    site: Site = HERE,
 ) -> list[Row]:
     """One row per network, number of threads and target; rows that differ in the target alone were timed in turns.
 
     limits : number of threads -> what the machine can do with them.
     peers : those of `present`.
-    targets : number of threads -> what ours is compiled for; each of them this machine can run. By default its own.
+    targets : number of threads -> what ours is compiled for; each of them the machine can run. By default its own.
+    site : the machine.
     """
-    targets = targets or (host,)
+    targets = targets or (site.target,)
     progress = progress or Progress(quiet=True)
     rows: list[Row] = []
     for network in networks:
@@ -183,7 +187,7 @@ def measure(
                 with progress.phase(f"{network.name}, threads: {threads}, prepare"):
                     for chosen in (target(count) for target in targets for count in dict.fromkeys((threads, 1))):
                         if (chosen.name, chosen.threads) not in compiled:
-                            compiled[chosen.name, chosen.threads] = _Compiled(model, inputs, chosen, Path(folder))
+                            compiled[chosen.name, chosen.threads] = _Compiled(model, inputs, chosen, Path(folder), site)
                     names = [target(threads).name for target in targets]
                     ours = {name: compiled[name, threads] for name in names}
                     others, left_out = prepared({p.name: partial(p.prepare, shared, threads) for p in peers})
@@ -193,8 +197,8 @@ def measure(
                     runs.update(others)
                     if threads > 1:
                         runs.update({_ours(name, 1): compiled[name, 1].run for name in names})
-                    timings = interleave(runs, rounds)
-                    layers = {n: layer_times(each.made, shared.arrays(), threads, rounds) for n, each in ours.items()}
+                    timings = interleave({name: getattr(run, "seconds", run) for name, run in runs.items()}, rounds)
+                    layers = {n: site.layers(each.made, each.run, shared.arrays(), rounds) for n, each in ours.items()}
                 with progress.phase(f"{network.name}, threads: {threads}, memory"):
                     memories = {
                         peer.name: memory.of_peer(peer, shared, threads)
@@ -205,8 +209,8 @@ def measure(
                     own = {OURS: timings[_ours(name, threads)]}
                     if threads > 1:
                         own[OURS_ALONE] = timings[_ours(name, 1)]
-                    own_memory = memory.of_artifact(each.path, shared.arrays(), threads)
-                    used = {OURS: own_memory, **memories}
+                    own_memory = site.memory(each.path, shared.arrays(), threads)
+                    used = {**({OURS: own_memory} if own_memory else {}), **memories}
                     rows.append(
                         {
                             "suite": SUITE,
@@ -238,13 +242,13 @@ def _ours(target: str, threads: int) -> str:
 class _Compiled:
     """A network compiled for one number of threads: `made`, in so many `seconds`, in the file `path`."""
 
-    def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...], target: Target, folder: Path) -> None:
+    def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...], target: Target, folder: Path, site: Site) -> None:
         start = time.perf_counter()
         self.made = compile_source(load_source(model, inputs), target)
         self.seconds = time.perf_counter() - start
         self.path = folder / f"network.{target.name}.{target.threads}.bnn"
         self.made.artifact.save(self.path)
-        self.run: Run = partial(self.made.artifact, *(value.numpy() for value in inputs))
+        self.run = site.run(self.made, [value.numpy() for value in inputs])
 
 
 def _weight_bytes(model: nn.Module, made: Compilation) -> int:

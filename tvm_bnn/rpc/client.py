@@ -6,6 +6,7 @@ when the time is up, or Ctrl-C is pressed, the connection is cut below it, and T
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
@@ -18,13 +19,16 @@ from typing import Any, TypeVar
 
 from tvm import rpc
 
+from tvm_bnn.call_times import Call
 from tvm_bnn.errors import DeviceError
-from tvm_bnn.rpc import DESCRIBE, USE_THREADS, board
+from tvm_bnn.rpc import CALLS, DESCRIBE, USE_THREADS, board
 from tvm_bnn.rpc.address import Address
 from tvm_bnn.rpc.tracker import Lent, Tracker
 
 #: Seconds that opening a session, or a question about the device, may take.
 CONNECT_S = 10.0
+#: Seconds in which a tracker must have a device for a session without an end.
+LEND_S = 15.0
 #: Seconds that any other call may take in a session without an end.
 CALL_S = 600.0
 # Seconds for TVM to notice that a connection is cut.
@@ -76,6 +80,28 @@ class Session:
             return _within(limit_s or self.limit_s, function, self.close, f"{self.device} does not finish {doing}")
         except (RuntimeError, OSError, ValueError) as error:
             raise DeviceError(f"{self.device} failed while {doing}: {first_line(error)}") from error
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a device is: in this machine, at a server, or with a tracker, which lends one of the key."""
+
+    server: Address | None = None
+    tracker: Address | None = None
+    key: str = ""
+
+    @property
+    def here(self) -> bool:
+        """Whether it is this machine."""
+        return not (self.server or self.tracker)
+
+    def session(self) -> Session:
+        """A session with it, without an end; raises DeviceError where there is none to be had in LEND_S."""
+        if self.tracker is None:
+            assert self.server
+            return connect(*self.server, self.key)
+        with Tracker(self.tracker) as tracker:
+            return open_lent(tracker.lend(self.key, LEND_S))
 
 
 def request(host: str, port: int, key: str, timeout_s: float) -> Session:
@@ -144,6 +170,12 @@ def use_threads(session: Session, count: int) -> int | None:
     """Let the device use `count` threads in this session; how many it does, None where its server decides."""
     offered = _offered(session, USE_THREADS)
     return None if offered is None else session.ask("choosing threads", lambda: int(offered(count)), CONNECT_S)
+
+
+def calls(session: Session, machine: Any, function: str, runs: int) -> list[list[Call]]:
+    """`tvm_bnn.call_times.recorded` there, of a virtual machine of the device's; empty where its server cannot."""
+    offered = _offered(session, CALLS)
+    return [] if offered is None else session.ask("timing calls", lambda: json.loads(offered(machine, function, runs)))
 
 
 def _offered(session: Session, name: str) -> Callable[..., Any] | None:

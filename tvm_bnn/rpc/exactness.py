@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tvm
 
 from tvm_bnn import linker
-from tvm_bnn.artifact import LIBRARY_NAME
 from tvm_bnn.lower import lower
 from tvm_bnn.reference import evaluate
 from tvm_bnn.report.kernel_cases import Kernel, Layer, packing, resize_to_bits, stem, to_bits, to_float
@@ -68,10 +65,7 @@ class Case:
         """The kernel compiled and linked: a shared object with the Relax function `main`."""
         lowered = lower(self._built.module, target)
         executable = machine_code(schedule_module(lowered.module, lowered.family_of, target), target)
-        with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
-            path = Path(folder) / LIBRARY_NAME
-            executable.export_library(str(path), fcompile=linker.fcompile(target.triple), workspace_dir=folder)
-            return path.read_bytes()
+        return linker.shared_object(executable, target.triple)
 
 
 #: The first is small: it answers in a moment.

@@ -9,20 +9,21 @@ from tvm_bnn.errors import InputError
 from tvm_bnn.rpc.address import parse_address
 
 if TYPE_CHECKING:
-    from tvm_bnn.rpc.client import Session
+    from tvm_bnn.rpc.client import Place, Session
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """--rpc, --tracker and --key."""
+def add_device(parser: argparse.ArgumentParser, all_of_key: bool = False) -> None:
+    """--rpc, --tracker and --key. all_of_key : whether the command uses all devices with the key at the same time."""
     parser.add_argument("--rpc", type=parse_address, metavar="HOST:PORT", help="use the device that listens there")
     add_tracker(parser)
-    parser.add_argument("--key", default="", help="... and of its devices, one with this key")
+    which = "all with" if all_of_key else "one with"
+    parser.add_argument("--key", "--rpc-key", default="", help=f"... and of its devices, {which} this key")
 
 
 def add_tracker(parser: argparse.ArgumentParser, required: bool = False) -> None:
     """--tracker."""
-    text = "use the tracker that listens there"
-    parser.add_argument("--tracker", type=parse_address, required=required, metavar="HOST:PORT", help=text)
+    names, text = ("--tracker", "--rpc-tracker"), "use the tracker that listens there"
+    parser.add_argument(*names, type=parse_address, required=required, metavar="HOST:PORT", help=text)
 
 
 def names_device(options: argparse.Namespace) -> bool:
@@ -36,6 +37,13 @@ def names_device(options: argparse.Namespace) -> bool:
     if options.key and not (options.rpc or options.tracker):
         raise InputError("found --key alone; it goes with --tracker HOST:PORT")
     return bool(options.rpc or options.tracker)
+
+
+def place(options: argparse.Namespace) -> Place:
+    """The device that was named, or this machine."""
+    from tvm_bnn.rpc.client import Place
+
+    return Place(options.rpc, options.tracker, options.key)
 
 
 def open_session(options: argparse.Namespace, timeout_s: float) -> Session:

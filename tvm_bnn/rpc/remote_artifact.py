@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import tvm
 from tvm.runtime.vm import VirtualMachine
 
 from tvm_bnn import artifact
+from tvm_bnn.call_times import Call
 from tvm_bnn.errors import InputError
 from tvm_bnn.rpc import client
 from tvm_bnn.rpc.client import Session
@@ -70,6 +73,29 @@ class RemoteLibrary:
             return [float(value) for value in evaluator(_MAIN).results]
 
         return self._session.ask(_RUNNING, measured)
+
+
+    def calls(self, runs: int) -> list[list[Call]]:
+        """The time of each call in each run, see `tvm_bnn.call_times`; empty where the server cannot tell."""
+        return client.calls(self._session, self._machine.module, _MAIN, runs)
+
+
+def kernel_seconds(
+    session: Session, library: bytes, name: str, arguments: Sequence[np.ndarray], repeat: int
+) -> list[float]:
+    """Seconds of `repeat` calls of the function `main` of a library, which is no network, after one to warm up.
+
+    library, name : see `RemoteLibrary`. arguments : what the function reads and writes there.
+    """
+    remote, path = session.remote, f"./{name}.so"
+
+    def measured() -> list[float]:
+        remote.upload(bytearray(library), path)
+        tensors = [tvm.runtime.tensor(each, remote.cpu()) for each in arguments]
+        evaluator = remote.load_module(path).time_evaluator(_MAIN, remote.cpu(), number=1, repeat=repeat)
+        return [float(value) for value in evaluator(*tensors).results]
+
+    return session.ask(_RUNNING, measured)
 
 
 class RemoteArtifact:

@@ -1,8 +1,8 @@
 """Being a device, or a tracker of devices: TVM's own servers, each in a process of its own.
 
-A device's server says of itself what it is, and lets a client choose the number of threads: two functions that TVM's
-server lacks. A session that crashes ends TVM's listening thread with it, while the port stays open: here it is started
-again, since a tuner's candidates do crash.
+A device's server says of itself what it is, lets a client choose the number of threads, and times the calls of a
+network: functions that TVM's server lacks. A session that crashes ends TVM's listening thread with it, while the port
+stays open: here it is started again, since a tuner's candidates do crash.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -26,8 +27,9 @@ from tvm.rpc import base
 from tvm.rpc import server as tvm_server
 from tvm_ffi.libinfo import load_lib_ctypes
 
+from tvm_bnn.call_times import recorded
 from tvm_bnn.errors import DeviceError
-from tvm_bnn.rpc import DESCRIBE, USE_THREADS, board
+from tvm_bnn.rpc import CALLS, DESCRIBE, USE_THREADS, board
 from tvm_bnn.rpc.address import Address
 from tvm_bnn.runtime import use_threads
 
@@ -130,6 +132,7 @@ def _prepare(key: str, tracker: tuple[str, int] | None) -> None:
     board.describe()  # what it asks LLVM, and Linux for the registers of AMX, is inherited by sessions
     tvm_ffi.register_global_func(DESCRIBE, lambda: board.describe().json(), override=True)
     tvm_ffi.register_global_func(USE_THREADS, use_threads, override=True)
+    tvm_ffi.register_global_func(CALLS, lambda *given: json.dumps(recorded(*given)), override=True)
     home = os.getcwd()
 
     def listen_again(failure: threading.ExceptHookArgs) -> None:

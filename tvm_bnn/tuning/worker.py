@@ -19,8 +19,7 @@ from tvm import tirx
 
 from tvm_bnn import linker
 from tvm_bnn.rpc import client
-from tvm_bnn.rpc.address import Address
-from tvm_bnn.rpc.tracker import Tracker
+from tvm_bnn.rpc.client import Place
 from tvm_bnn.runtime import use_threads
 from tvm_bnn.schedules.apply import machine_code
 from tvm_bnn.targets import Target, host_flags
@@ -29,29 +28,10 @@ from tvm_bnn.targets import Target, host_flags
 CANDIDATE, DEFAULT = "main", "default"
 #: One timing runs a function for about so long, in seconds.
 _LEAST_S = 0.01
-#: Seconds in which a tracker must have a device for us.
-LEND_S = 15.0
 
 
 class WrongResult(Exception):
     """A device returned something else than the kernel's definition gives."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a device is: in this machine, at a server, or with a tracker, which lends the one at `device`."""
-
-    server: Address | None = None
-    tracker: Address | None = None
-    key: str = ""
-
-    def session(self) -> client.Session:
-        """A session with the server, or with a device that the tracker lends, without an end."""
-        if self.tracker is None:
-            assert self.server
-            return client.connect(*self.server, self.key)
-        with Tracker(self.tracker) as tracker:
-            return client.open_lent(tracker.lend(self.key, LEND_S))
 
 
 @dataclass(frozen=True)
@@ -82,7 +62,7 @@ class _Device:
 
     def __init__(self, place: Place, threads: int) -> None:
         self.name, self._remote = "here", None
-        if place.server or place.tracker:
+        if not place.here:
             session = self._session = place.session()  # which closes with the last reference
             self.name, self._remote = session.device, session.remote
             self.cpu = session.remote.cpu()

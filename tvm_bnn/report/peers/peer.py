@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +37,16 @@ class Telling:
 
     def __call__(self) -> np.ndarray:
         return self.run()
+
+
+class Elsewhere(Protocol):
+    """A run on another machine: its time there counts, without that of the way to it."""
+
+    def __call__(self) -> Any:
+        """One run: its result."""
+
+    def seconds(self) -> Seconds:
+        """One run, by the other machine's clock."""
 
 
 @dataclass(frozen=True)

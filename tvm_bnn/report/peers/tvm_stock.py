@@ -7,6 +7,7 @@ what it could and one thread; a network of some size takes half a minute.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +17,21 @@ from tvm.relax.frontend.torch import from_exported_program
 
 from tvm_bnn.report.peers.peer import FloatNetwork, Peer, Run
 from tvm_bnn.report.pool import own_pool
-from tvm_bnn.targets import host
+from tvm_bnn.targets import Target, host
 
 
-def prepare(network: FloatNetwork, threads: int) -> Run:
-    """The exported network, built for this processor; it runs in a thread of its own, which has TVM's workers."""
+def build(network: FloatNetwork, target: Target) -> Any:
+    """The exported network as an executable of TVM's."""
     with warnings.catch_warnings():
         # of PyTorch's and TVM's own making
         warnings.simplefilter("ignore")
         module = from_exported_program(torch.export.export(network.module, network.inputs))
-    machine = relax.VirtualMachine(tvm.compile(module, target=host(threads).tvm()), tvm.cpu())
+    return tvm.compile(module, target=target.tvm())
+
+
+def prepare(network: FloatNetwork, threads: int) -> Run:
+    """The network built for this processor; it runs in a thread of its own, which has TVM's workers."""
+    machine = relax.VirtualMachine(build(network, host(threads)), tvm.cpu())
     arguments = [tvm.runtime.tensor(array) for array in network.arrays()]
     pool = own_pool(threads)
 

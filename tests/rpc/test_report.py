@@ -1,0 +1,90 @@
+"""Networks measured on a device: a server of this machine, whose results are known, and an emulated board."""
+
+import json
+
+import pytest
+
+from tests import emulated_arm
+from tvm_bnn.errors import InputError
+from tvm_bnn.report import __main__ as command
+from tvm_bnn.report import machine
+from tvm_bnn.report.networks import Row, ding2024, measure
+from tvm_bnn.report.rows import OURS
+from tvm_bnn.report.site import OnDevice
+from tvm_bnn.rpc import client
+from tvm_bnn.targets import host, resolve
+
+NETWORK = ding2024("3x3", (32, 32))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Ceilings from short loops."""
+    monkeypatch.setattr(machine, "CALLS", 2)
+    measured = machine.measure
+    small = {"calls": 2, "steps": 20, "copy_sizes": (1,)}
+    monkeypatch.setattr(machine, "measure", lambda target, **given: measured(target, **small, **given))
+
+
+@pytest.fixture(scope="module")
+def rows(device):
+    with client.connect(*device) as session:
+        there = OnDevice(session)
+        limits = {1: machine.measure(there.target(1), calls=2, steps=20, copy_sizes=(1,), fastest=there._fastest)}
+        return measure([NETWORK], limits, there.peers, 3, None, site=there)
+
+
+def test_row_is_that_of_the_device(rows):
+    (row,) = rows
+    assert set(row) == set(Row.__annotations__) and json.loads(json.dumps(row)) == row
+    assert set(row["peers"]) == {"tvm_bnn-float", "tvm-stock"} and row["left_out"] == {}
+    assert (row["target"], row["threads"], row["rounds"]) == (host().name, 1, 3)
+    assert 0 < row["ours_ms"] < row["peers"]["tvm-stock"]
+    assert row["memory_mb"] == {}
+
+
+def test_results_there_are_those_of_pytorch(rows):
+    (row,) = rows
+    assert row["agreement"]["tvm_bnn-float"] > 0.99 and row["agreement"]["tvm-stock"] > 0.99
+    assert 1 - row["agreement"][OURS] <= max(2 * (1 - row["pytorch_agreement"]), 0.01)
+
+
+def test_every_kernel_call_is_timed_there(rows):
+    ((layers),) = (row["layers"] for row in rows)
+    binary = [each for each in layers if each["kernel"].startswith("bconv2d")]
+    assert len(binary) >= 16 and all(each["layers"] and each["ms"] > 0 for each in binary)
+
+
+def test_limits_are_measured_there(device):
+    with client.connect(*device) as session:
+        limits = OnDevice(session).limits(host(1))
+    assert limits.threads == 1 and limits.binary > 0 and limits.fp32 > 0 and set(limits.copy) == {machine.MB}
+
+
+def test_command_names_the_device_and_its_processor(device, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(command.networks, "ROWS", [NETWORK])
+    path = tmp_path / "report.json"
+    code = command.main(["networks", "--rpc", str(device), "--threads", "1", "--rounds", "1", "--json", str(path)])
+    said = capsys.readouterr()
+    assert (code, said.err) == (0, "") and "tvm_bnn-float" in said.out
+    content = json.loads(path.read_text())
+    assert content["machine"]["device"] == str(device) and content["machine"]["target"] == host().name
+    assert [row["name"] for row in content["rows"]] == [NETWORK.name]
+
+
+def test_emulated_board(monkeypatch):
+    reason = emulated_arm.why_not()
+    if reason and emulated_arm.required():
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+    board = "llvm -mcpu=cortex-a72"
+    with emulated_arm.listening("cortex-a72") as port:
+        with client.connect("127.0.0.1", port) as session:
+            with pytest.raises(InputError, match="does not say what it is; name it: --target"):
+                OnDevice(session)
+            there = OnDevice(session, lambda threads: resolve(board, threads))
+            limits = {1: there.limits(there.target(1))}
+            (row,) = measure([NETWORK], limits, there.peers[:1], 1, None, site=there)
+    assert row["target"] == "cortex-a72" and row["layers"] == []
+    assert 1 - row["agreement"][OURS] <= max(2 * (1 - row["pytorch_agreement"]), 0.01)
