@@ -129,6 +129,27 @@ def test_tiles_that_the_system_does_not_grant_are_not_used(monkeypatch):
         targets.host_flags.cache_clear()
 
 
+@pytest.mark.skipif("amx_tile" not in Path("/proc/cpuinfo").read_text().split(), reason="this CPU has no AMX")
+@pytest.mark.parametrize("virtual", [False, True])
+def test_bits_are_counted_where_another_may_use_the_other_thread_of_a_core(monkeypatch, virtual):
+    flags = (targets.host_flags() - {"hypervisor"}) | ({"hypervisor"} if virtual else set())
+    monkeypatch.setattr(targets, "host_flags", lambda: flags)
+    found = host()
+    assert (found.matrix, found.multiplies_bits, found.native) == ("amx", not virtual, True)
+    assert found.name == found.cpu + ("-counts" if virtual else "")
+    assert resolve(found.text()) == found
+    assert resolve("llvm -bits=tiles").multiplies_bits and not resolve("llvm -bits=counts").multiplies_bits
+
+
+def test_a_processor_that_is_named_has_its_cores_for_itself():
+    found = resolve("llvm -mcpu=sapphirerapids")
+    assert (found.matrix, found.multiplies_bits, found.name) == ("amx", True, "sapphirerapids")
+    counting = resolve("llvm -mcpu=sapphirerapids -bits=counts")
+    assert (counting.matrix, counting.multiplies_bits, counting.name) == ("amx", False, "sapphirerapids-counts")
+    assert resolve(counting.text()) == dataclasses.replace(counting, threads=resolve(counting.text()).threads)
+    assert resolve("llvm -mcpu=znver4 -bits=counts") == resolve("llvm -mcpu=znver4")
+
+
 def test_the_real_host_runs_its_own_code():
     target = host()
     assert target.native and target.threads == targets.available_cpus()
@@ -186,6 +207,8 @@ def test_missing_cpu_features_are_named(zen4):
         ("llvm '-mcpu=znver4", "cannot be split into words"),
         ('{"kind": "llvm"', "looks like JSON and is not"),
         ('{"kind": "llvm", "mcpu": 4}', "'mcpu' must be text, found 4"),
+        ("llvm -mcpu=znver4 -bits=tiles", "this processor has no matrix unit: leave it out"),
+        ("llvm -bits=some", "'bits' must be one of tiles, counts, found 'some'"),
         ("llvm -num-cores=0", "'num-cores' must be a whole number from 1 up, found '0'"),
     ],
 )

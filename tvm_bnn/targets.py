@@ -26,7 +26,9 @@ from typing import Any
 from tvm_bnn.errors import ArtifactError, TargetError
 
 KINDS = ("llvm",)
-OPTIONS = ("mcpu", "mtriple", "mattr", "num-cores")
+OPTIONS = ("mcpu", "mtriple", "mattr", "num-cores", "bits")
+# Values of the option "bits": what a processor with a matrix unit does with them.
+BITS = TILES, COUNTS = "tiles", "counts"
 # Words of TVM's that only choose among TVM's own schedules.
 IGNORED_OPTIONS = ("keys", "device", "model", "tag", "libs", "host")
 # Threads of a foreign board that has no row in BOARDS.
@@ -189,6 +191,8 @@ class Target:
     features: every feature in force, as ("+avx2", ...), sorted.
     required_features: the names in /proc/cpuinfo without which the code must not run.
     vector_bits, lanes32, registers, popcount, matrix: see `Isa`.
+    multiplies_bits: whether bits go to the matrix unit as bytes of +1 and -1, rather than being counted; the option
+    "bits" decides it, which is "tiles" or "counts".
     threads: how many threads the artifact uses by default.
     native: whether this machine can run the code.
     """
@@ -205,6 +209,7 @@ class Target:
     registers: int
     popcount: str
     matrix: str
+    multiplies_bits: bool
     threads: int
     native: bool
 
@@ -232,7 +237,8 @@ class Target:
     def text(self) -> str:
         """The target as one line for `--target`, with which another machine compiles for this one."""
         mattr = f" -mattr={','.join(self.mattr)}" if self.mattr else ""
-        return f"llvm -mtriple={self.triple} -mcpu={self.cpu}{mattr} -num-cores={self.threads}"
+        bits = f" -bits={COUNTS}" if self.matrix and not self.multiplies_bits else ""
+        return f"llvm -mtriple={self.triple} -mcpu={self.cpu}{mattr}{bits} -num-cores={self.threads}"
 
     def tvm(self) -> Any:
         """The `tvm.target.Target` to compile with."""
@@ -276,8 +282,11 @@ def resolve(text: str, threads: int | None = None) -> Target:
     native = _runs_here(triple, required)
     if threads is None:
         threads = _threads(options.get("num-cores"), cpu, native)
+    detected = not options.keys() & {"mcpu", "mtriple", "mattr"}
+    in_tiles = _in_tiles(options.get("bits"), isa, detected)
+    name = _name(triple, cpu, mattr, detected)
     return Target(
-        name=_name(triple, cpu, mattr, detected=not options.keys() & {"mcpu", "mtriple", "mattr"}),
+        name=name if in_tiles or not isa.matrix else f"{name}-{COUNTS}",
         isa=isa.name,
         triple=triple,
         cpu=cpu,
@@ -289,6 +298,7 @@ def resolve(text: str, threads: int | None = None) -> Target:
         registers=isa.registers,
         popcount=isa.popcount,
         matrix=isa.matrix,
+        multiplies_bits=in_tiles,
         threads=threads,
         native=native,
     )
@@ -396,7 +406,7 @@ def _runs_here(triple: str, required: Iterable[str]) -> bool:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """Options of the target: mcpu, mtriple, mattr (tuple), num-cores; only those that were given."""
+    """Options of the target: mcpu, mtriple, mattr (tuple), num-cores, bits; only those that were given."""
     if text.startswith("{"):
         try:
             return _options(json.loads(text))
@@ -441,6 +451,8 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
         options["mattr"] = tuple(str(item).strip() for item in given if str(item).strip())
     if "num-cores" in options:
         options["num-cores"] = _core_count(options["num-cores"])
+    if options.get("bits", TILES) not in BITS:
+        raise TargetError(f"target option 'bits' must be one of {', '.join(BITS)}, found {options['bits']!r}")
     for key in ("mcpu", "mtriple"):
         if key in options and not isinstance(options[key], str):
             raise TargetError(f"target option {key!r} must be text, found {options[key]!r}")
@@ -513,6 +525,20 @@ def _threads(num_cores: int | None, cpu: str, native: bool) -> int:
     return next((board.cores for board in BOARDS if board.cpu == cpu), FOREIGN_THREADS)
 
 
+def _in_tiles(bits: str | None, isa: Isa, detected: bool) -> bool:
+    """Whether bits are multiplied by a matrix unit: as asked, else where there is one that nobody else uses.
+
+    The matrix unit of a core serves both of its threads, and while both are busy a thread's loads of tiles do not
+    overlap its products: those of bits, which need many loads, then take three times as long, and counting bits 1.4
+    times (docs/performance.md). In a virtual machine, the other thread may be another one's.
+    """
+    if bits == TILES and not isa.matrix:
+        raise TargetError(f"found -bits={TILES}; this processor has no matrix unit: leave it out")
+    if bits is not None:
+        return bits == TILES
+    return isa.matrix != "" and not (detected and "hypervisor" in host_flags())
+
+
 def _name(triple: str, cpu: str, mattr: tuple[str, ...], detected: bool) -> str:
     """Short, unique and fit for a file name: the architecture is in it only where the processor leaves it open.
 
@@ -523,11 +549,10 @@ def _name(triple: str, cpu: str, mattr: tuple[str, ...], detected: bool) -> str:
     name = cpu if first == arch and cpu != "generic" else f"{cpu}-{arch}"
     if "linux" not in triple:
         name += f"-{triple.split('-', 1)[-1]}"
+    isa, usual = (_isa_row(triple, _llvm_features(triple, cpu, features)) for features in (mattr, ()))
     if not detected:
         name += "".join(mattr)
-    elif (isa := _isa_row(triple, _llvm_features(triple, cpu, mattr))) is not _isa_row(
-        triple, _llvm_features(triple, cpu, ())
-    ):
+    elif isa is not usual:
         name += f"-{isa.name}-{isa.popcount}"
     return re.sub(r"[^A-Za-z0-9_.+-]", "_", name)
 

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from tests.report.small import SMALL
 from tvm_bnn.examples.ding2024 import bench
 from tvm_bnn.nn import BinaryConv2d
 from tvm_bnn.report import networks, tables
@@ -37,9 +38,9 @@ def test_row_has_every_field_as_plain_data(row):
 
 def test_targets_take_turns_and_have_a_row_each():
     targets = [partial(resolve, "llvm -mcpu=x86-64"), partial(resolve, "llvm")]
-    rows = measure([ding2024("3x3", (64, 96))], {1: LIMITS}, [pytorch_eager.PEER], 3, None, *targets)
+    rows = measure([SMALL], {1: LIMITS}, [pytorch_eager.PEER], 3, None, *targets)
     names = [target(1).name for target in targets]
-    assert [(row["target"], row["name"]) for row in rows] == [(name, f"bench-3x3-64x96 {name}") for name in names]
+    assert [(row["target"], row["name"]) for row in rows] == [(name, f"{SMALL.name} {name}") for name in names]
     one, other = rows
     assert one["ours_ms"] != other["ours_ms"] and one["peers"] == other["peers"]
     assert set(one["spreads"]) == {OURS, "pytorch-eager"}

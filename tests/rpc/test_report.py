@@ -5,16 +5,15 @@ import json
 import pytest
 
 from tests import emulated_arm
+from tests.report.small import SMALL
 from tvm_bnn.errors import InputError
 from tvm_bnn.report import __main__ as command
 from tvm_bnn.report import machine
-from tvm_bnn.report.networks import Row, ding2024, measure
+from tvm_bnn.report.networks import Row, measure
 from tvm_bnn.report.rows import OURS
 from tvm_bnn.report.site import OnDevice
 from tvm_bnn.rpc import client
 from tvm_bnn.targets import host, resolve
-
-NETWORK = ding2024("3x3", (32, 32))
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +30,7 @@ def rows(device):
     with client.connect(*device) as session:
         there = OnDevice(session)
         limits = {1: machine.measure(there.target(1), calls=2, steps=20, copy_sizes=(1,), fastest=there._fastest)}
-        return measure([NETWORK], limits, there.peers, 3, None, site=there)
+        return measure([SMALL], limits, there.peers, 3, None, site=there)
 
 
 def test_row_is_that_of_the_device(rows):
@@ -45,14 +44,13 @@ def test_row_is_that_of_the_device(rows):
 
 def test_results_there_are_those_of_pytorch(rows):
     (row,) = rows
-    assert row["agreement"]["tvm_bnn-float"] > 0.99 and row["agreement"]["tvm-stock"] > 0.99
-    assert 1 - row["agreement"][OURS] <= max(2 * (1 - row["pytorch_agreement"]), 0.01)
+    assert row["agreement"] == dict.fromkeys((OURS, "tvm_bnn-float", "tvm-stock"), 1.0)
 
 
 def test_every_kernel_call_is_timed_there(rows):
     ((layers),) = (row["layers"] for row in rows)
-    binary = [each for each in layers if each["kernel"].startswith("bconv2d")]
-    assert len(binary) >= 16 and all(each["layers"] and each["ms"] > 0 for each in binary)
+    assert all(each["ms"] > 0 for each in layers)
+    assert {"0", "1", "2"} <= {path for each in layers for path in each["layers"]}
 
 
 def test_limits_are_measured_there(device):
@@ -62,14 +60,14 @@ def test_limits_are_measured_there(device):
 
 
 def test_command_names_the_device_and_its_processor(device, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(command.networks, "ROWS", [NETWORK])
+    monkeypatch.setattr(command.networks, "ROWS", [SMALL])
     path = tmp_path / "report.json"
     code = command.main(["networks", "--rpc", str(device), "--threads", "1", "--rounds", "1", "--json", str(path)])
     said = capsys.readouterr()
     assert (code, said.err) == (0, "") and "tvm_bnn-float" in said.out
     content = json.loads(path.read_text())
     assert content["machine"]["device"] == str(device) and content["machine"]["target"] == host().name
-    assert [row["name"] for row in content["rows"]] == [NETWORK.name]
+    assert [row["name"] for row in content["rows"]] == [SMALL.name]
 
 
 def test_emulated_board(monkeypatch):
@@ -85,6 +83,5 @@ def test_emulated_board(monkeypatch):
                 OnDevice(session)
             there = OnDevice(session, lambda threads: resolve(board, threads))
             limits = {1: there.limits(there.target(1))}
-            (row,) = measure([NETWORK], limits, there.peers[:1], 1, None, site=there)
-    assert row["target"] == "cortex-a72" and row["layers"] == []
-    assert 1 - row["agreement"][OURS] <= max(2 * (1 - row["pytorch_agreement"]), 0.01)
+            (row,) = measure([SMALL], limits, there.peers[:1], 1, None, site=there)
+    assert (row["target"], row["layers"], row["agreement"][OURS]) == ("cortex-a72", [], 1.0)

@@ -193,7 +193,7 @@ def test_no_honest_device_ends_it(tracker, lie, tmp_path):
     [
         (["--rpc-tracker", "127.0.0.1:{free}", "--rpc-key", "board"], "no tracker can be reached at 127.0.0.1:{free}"),
         (["--rpc-tracker", "127.0.0.1:{tracker}", "--rpc-key", "toaster"], "no device 'toaster'"),
-        (["--rpc-tracker", "127.0.0.1"], "found --tracker without --key"),
+        (["--tracker", "127.0.0.1:1"], "found --tracker without --key"),
         (["--rpc-tracker", "here", "--rpc-key", "board"], "HOST:PORT is needed"),
         (["--local", "--rpc-tracker", "127.0.0.1:1", "--rpc-key", "board"], "found --local and a device"),
         (["--target", "llvm -mcpu=cortex-a72"], "cortex-a72 is not this machine; name a device"),

@@ -73,8 +73,13 @@ def multiplies_bfloat16(target) -> bool:
     return target.matrix != "" and target.has("amx-bf16")
 
 
+def multiplies_bits(target, filters: int, width: int, groups: int) -> bool:
+    """Whether a convolution of bits goes to the matrix unit: the target wants it, and its tiles are filled well."""
+    return target.multiplies_bits and multiplies(target, filters, width, groups)
+
+
 def multiplies(target, filters: int, width: int, groups: int) -> bool:
-    """Whether a convolution goes to the matrix unit: there is one, and its tiles are filled well."""
+    """Whether a convolution of bytes goes to the matrix unit: there is one, and its tiles are filled well."""
     return (
         target.matrix != ""
         and groups == 1

@@ -132,7 +132,7 @@ def thread_counts(asked: Sequence[int] | None, cpus: int) -> list[int]:
     """The numbers of threads to measure with, each once; raises InputError for more than there are CPUs."""
     counts = list(dict.fromkeys(asked or [cpus]))
     if max(counts) > cpus:
-        raise InputError(f"found --threads {max(counts)}; from 1 to {cpus} (the CPUs there) can be used")
+        raise InputError(f"found --threads {max(counts)}; from 1 to {cpus} (the CPUs of the machine) can be used")
     return counts
 
 

@@ -39,8 +39,11 @@ class Site(Protocol):
     """
 
     peers: Sequence[Peer]
-    cpus: int
     target: TargetOf
+
+    @property
+    def cpus(self) -> int:
+        """See above."""
 
     def limits(self, target: Target) -> Limits:
         """What it can do with a target's instructions and threads."""
@@ -94,16 +97,22 @@ class OnDevice:
         Raises InputError where it does not.
         """
         self._session, self._described = session, client.describe(session)
-        said = self._described and self._described.target
-        if target is None and not said:
-            raise InputError(f"{session.device} does not say what it is; name it: --target 'llvm -mcpu=NAME'")
-        self.target = target or partial(resolve, said)
-        self.cpus = self._described.cpus if self._described else 1
+        said = self._described.target if self._described else None
+        if target is None:
+            if said is None:
+                raise InputError(f"{session.device} does not say what it is; name it: --target 'llvm -mcpu=NAME'")
+            target = partial(resolve, said)
+        self.target = target
         self._names = (f"network{number}" for number in itertools.count())
-        self.peers = (
+        self.peers: Sequence[Peer] = (
             Peer("tvm_bnn-float", ("tvm",), self._float, compiles=True),
             Peer("tvm-stock", ("tvm",), self._stock, compiles=True),
         )
+
+    @property
+    def cpus(self) -> int:
+        """That its server may use; 1 where it does not tell."""
+        return self._described.cpus if self._described else 1
 
     def limits(self, target: Target) -> Limits:
         """See `Site`."""

@@ -30,7 +30,7 @@ from tvm_bnn.lower.bit_counts import NIBBLES, byte_lanes, counts_bytes, differen
 from tvm_bnn.lower.bounds import within
 from tvm_bnn.lower.frame import Frame
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
-from tvm_bnn.lower.matrix import BYTES, HALVES, multiplies, multiplies_bfloat16, sign_byte, tile_sums
+from tvm_bnn.lower.matrix import BYTES, HALVES, multiplies, multiplies_bfloat16, multiplies_bits, sign_byte, tile_sums
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.tally import Table, different_bits_tally, product_tally
 from tvm_bnn.lower.words import word
@@ -213,7 +213,7 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     shared = (data, geometry.pad_value)
     padding_word = padding_words(geometry.pad_value, per_group)
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
-    if multiplies(target, filters, out[1], groups):
+    if multiplies_bits(target, filters, out[1], groups):
         sums = tile_sums(
             reader,
             (batch, filters, *out),
@@ -330,7 +330,7 @@ def multiplied(call: relax.Call, target, definition: Mapping[relax.Var, relax.Ex
     """
     _, filters, _, width = shape_of(call)
     if op_name(call) == "bnn.bconv2d":
-        return multiplies(target, filters, width, int(call.attrs["groups"]))
+        return multiplies_bits(target, filters, width, int(call.attrs["groups"]))
     halves = op_name(definition.get(call.args[0])) == "bnn.bfloat16" and multiplies_bfloat16(target)
     return (halves or dtype_of(call.args[0]) == "int8") and multiplies(target, filters, width, int(call.attrs.groups))
 

@@ -32,7 +32,7 @@ from tvm import relax, te, tirx
 from tvm_bnn import ops
 from tvm_bnn.lower.anchors import Anchor, convolution
 from tvm_bnn.lower.layout import WORD, padded_channels, round_up, words
-from tvm_bnn.lower.matrix import BYTES, TILE_PIXELS, multiplies, sum_of_products, tile_weights
+from tvm_bnn.lower.matrix import BYTES, TILE_PIXELS, multiplies_bits, sum_of_products, tile_weights
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.tally import different_bits_tally, product_tally
 from tvm_bnn.lower.words import has_words, word
@@ -148,7 +148,7 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         return convolution.bconv2d(reader, call, target)
     weight, out = value_of(call.args[1]), shape_of(call)[2:]
     terms = math.prod(weight.shape[1:])
-    if multiplies(target, len(weight), out[1], 1):
+    if multiplies_bits(target, len(weight), out[1], 1):
         tally = product_tally(_products(reader, call, shared, weight), terms)
         return Anchor(tally.count, "matrix_upsampled_conv", tally=tally)
     height, width = (extent * scale for extent, scale in zip(shape_of(shared.source)[2:], shared.scales, strict=True))

@@ -1,0 +1,17 @@
+"""A small network to measure, where a test is about the measuring."""
+
+import torch
+from torch import nn
+
+from tvm_bnn.nn import BinaryConv2d
+from tvm_bnn.report.networks import Network
+
+
+def _make():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), BinaryConv2d(32, 32, 3, padding=1), nn.Conv2d(32, 4, 1))
+    twin = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 4, 1))
+    return network.eval(), twin.eval(), (torch.randn(1, 3, 16, 24),)
+
+
+SMALL = Network("small-16x24", _make)
