@@ -21,6 +21,7 @@ COMMANDS = (
     "tvm_bnn.compile",
     "tvm_bnn.run",
     "tvm_bnn.tune",
+    "tvm_bnn.package",
     "tvm_bnn.device",
     "tvm_bnn.report",
     "tvm_bnn.examples.ding2024.show",

@@ -81,7 +81,7 @@ def prepare(image: Image.Image, manifest: artifact.Manifest) -> np.ndarray:
     Returns uint8 or float, [1, C, H, W] (or [1, H, W, C] for layout NHWC) with C = 3 or 1.
     Raises InputError for a network that does not take one image.
     """
-    row, channels_last = _image_input(manifest)
+    row, channels_last = image_input(manifest)
     _, *size = row["shape"]
     channels, height, width = (size[2], size[0], size[1]) if channels_last else size
     image = image.resize((width or image.width, height or image.height), Image.Resampling.BILINEAR)
@@ -206,7 +206,7 @@ def _report(
     console.print(table)
 
 
-def _image_input(manifest: artifact.Manifest) -> tuple[artifact.InputInfo, bool]:
+def image_input(manifest: artifact.Manifest) -> tuple[artifact.InputInfo, bool]:
     """The one input that is an image, and whether its channels come last."""
     rows = manifest["inputs"]
     if len(rows) == 1 and len(rows[0]["shape"]) == 4:

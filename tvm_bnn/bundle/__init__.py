@@ -1,0 +1,1 @@
+"""What a bundle holds beside the network: a runner in C++, examples, a README."""
