@@ -72,8 +72,10 @@ def unpacked(bundle: Path, home: Path, by: list[str]) -> Board:
 def commands(board: Board, archive: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """Run the three commands that the README begins with, the last one with more arguments; its outcome."""
     with tarfile.open(archive) as content:
-        (readme,) = (member for member in content.getnames() if member.endswith("/README.md"))
-        text = content.extractfile(readme).read().decode()
+        (name,) = (name for name in content.getnames() if name.endswith("/README.md"))
+        readme = content.extractfile(name)
+        assert readme is not None
+        text = readme.read().decode()
     copy, unpack, run = [line.strip() for line in text.splitlines() if line.startswith("    ")][:3]
     assert copy == f"scp {archive.name} pi@board:"
     shutil.copy(archive, board.home)
@@ -93,8 +95,8 @@ def plain_network(folder: Path, shape=(1, 3, 8, 16), dtype="float32", layout="NC
     tvm.compile(builder.get(), target=target.tvm()).export_library(
         str(library), fcompile=linker.fcompile(target.triple)
     )
-    row = {"name": "x", "shape": list(shape), "dtype": dtype, "layout": layout}
-    result = {"shape": list(shape), "dtype": dtype}
+    row: artifact.InputInfo = {"name": "x", "shape": list(shape), "dtype": dtype, "layout": layout}
+    result: artifact.OutputInfo = {"shape": list(shape), "dtype": dtype}
     made = artifact.new_manifest("plain", [row], [result], target.manifest(), **manifest)
     path = folder / "plain.bnn"
     runtime.Artifact(library.read_bytes(), made).save(path)

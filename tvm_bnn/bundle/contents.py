@@ -136,11 +136,14 @@ def _image(manifest: artifact.Manifest) -> dict[str, Any] | None:
     assert channels and height and width
     image: dict[str, Any] = {"channels": channels, "height": height, "width": width, "channels_last": channels_last}
     image["colour_order"] = "RGB" if channels == 3 else "grey"
-    how = None if row["dtype"] == "uint8" else manifest["preprocessing"] or artifact.DEFAULT_PREPROCESSING
-    image["scale"] = how and float(how["scale"])
-    for key in ("mean", "std"):
-        values = how[key] if how else None  # type: ignore[literal-required]
-        image[key] = None if values is None else [float(value) for value in np.broadcast_to(values, channels)]
+    if row["dtype"] == "uint8":
+        return {**image, "scale": None, "mean": None, "std": None}
+    how = manifest["preprocessing"] or artifact.DEFAULT_PREPROCESSING
+    image["scale"] = float(how["scale"])
+    for key, values in (("mean", how["mean"]), ("std", how["std"])):
+        if len(values) not in (1, channels):
+            raise InputError(f"{manifest['name']} takes {channels} channels, and {key} of its preprocessing is {values}")
+        image[key] = np.broadcast_to(values, channels).tolist()
     return image
 
 
