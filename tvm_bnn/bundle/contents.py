@@ -142,7 +142,7 @@ def _image(manifest: artifact.Manifest) -> dict[str, Any] | None:
     image["scale"] = float(how["scale"])
     for key, values in (("mean", how["mean"]), ("std", how["std"])):
         if len(values) not in (1, channels):
-            raise InputError(f"{manifest['name']} takes {channels} channels, and {key} of its preprocessing is {values}")
+            raise InputError(f"{manifest['name']} takes {channels} channels, and its preprocessing's {key} is {values}")
         image[key] = np.broadcast_to(values, channels).tolist()
     return image
 
