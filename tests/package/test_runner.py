@@ -147,12 +147,12 @@ def flipped(data):
     return data[:200] + bytes([data[200] ^ 1]) + data[201:]
 
 
-def with_crc(data):
-    """Other pixels than deflate knows, under a right checksum."""
-    at = data.index(b"IDAT")
-    size = int.from_bytes(data[at - 4 : at], "big")
-    content = b"IDAT" + data[at + 4 : at + 40] + b"\xff" * (size - 36)
-    return data[:at] + content + zlib.crc32(content).to_bytes(4, "big") + data[at + size + 8 :]
+def other(data, name, place, content):
+    """A PNG with other bytes at a place of a chunk, under a right checksum."""
+    at = data.index(name)
+    end = at + 4 + int.from_bytes(data[at - 4 : at], "big")
+    chunk = data[at : at + 4 + place] + content + data[at + 4 + place + len(content) : end]
+    return data[:at] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[end + 4 :]
 
 
 IMAGES = {
@@ -160,7 +160,18 @@ IMAGES = {
     "photo.jpg": (lambda path: picture_of("RGB").save(path), "djpeg photo.jpg > photo.ppm"),
     "short.png": (lambda path: damaged_png(path, lambda data: data[:3000]), "is damaged: it is cut short"),
     "flipped.png": (lambda path: damaged_png(path, flipped), "is damaged: a checksum does not match"),
-    "wrong.png": (lambda path: damaged_png(path, with_crc), "is damaged: its pixels do not decode"),
+    "wrong.png": (
+        lambda path: damaged_png(path, lambda data: other(data, b"IDAT", 40, b"\xff" * 400)),
+        "is damaged: its pixels do not decode",
+    ),
+    "odd.png": (
+        lambda path: damaged_png(path, lambda data: other(data, b"IHDR", 9, b"\5")),
+        "is damaged: its pixels are of no known kind",
+    ),
+    "interlaced.png": (
+        lambda path: damaged_png(path, lambda data: other(data, b"IHDR", 12, b"\1")),
+        "is interlaced; save it without that",
+    ),
     "deep.png": (lambda path: Image.fromarray(noise(4, 4, 1).astype(np.uint16)).save(path), "has 16 bits a channel"),
     "exif.png": (save_turned, "has EXIF data, which may turn it"),
     "short.ppm": (lambda path: path.write_bytes(b"P6 4 4 255\n123"), "is damaged: it is cut short"),

@@ -102,6 +102,7 @@ inline bool unfilter(const Png& png, Bytes* rows) {
 inline Picture read_png(const char* path, const Bytes& file) {
   const Png png = chunks(path, file);
   check_size(path, png.width, png.height);
+  if (memchr("\0\2\3\4\6", png.colour, 5) == nullptr) damaged(path, "its pixels are of no known kind");
   const bool packs = png.colour == kGrey || png.colour == kIndexed;
   const bool shallow = packs && (png.depth == 1 || png.depth == 2 || png.depth == 4);
   if (!shallow && png.depth != 8) fail("the image %s has %d bits a channel; save it with 8", path, png.depth);
