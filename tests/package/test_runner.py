@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.package.conftest import EMULATOR, need_emulator, packed, plain_network, unpacked
+from tests.package.conftest import EMULATOR, SYSTEM, need_emulator, packed, plain_network, unpacked
 from tests.rpc.conftest import segmenter
 from tvm_bnn import artifact, run, targets
 from tvm_bnn.bundle import runner
@@ -287,6 +287,19 @@ def test_another_processor_is_told_before_it_can_crash(tmp_path, image, picture)
     check_error(board.runner(picture), "compiled for cortex-a76, and this processor lacks asimddp, ")
     board.by = [word.replace("cortex-a72", "cortex-a76") for word in EMULATOR]
     assert board.runner(picture, "--repeat", 1).returncode == 0
+
+
+def test_board_without_a_c_plus_plus_library(arm_bundle, picture, tmp_path):
+    """An emulated system that has nothing but the C library."""
+    libraries = tmp_path / "system" / "lib"
+    libraries.mkdir(parents=True)
+    for path in (SYSTEM / "lib").iterdir():
+        if not path.name.startswith("libstdc++"):
+            (libraries / path.name).symlink_to(path)
+    home = tmp_path / "board"
+    home.mkdir()
+    board = unpacked(arm_bundle, home, [word.replace(str(SYSTEM), str(tmp_path / "system")) for word in EMULATOR])
+    check_error(board.runner(picture), r"runtime: libstdc\+\+.so.6: .*; try: sudo apt-get install libstdc\+\+6")
 
 
 def test_runner_knows_the_features_that_artifacts_ask_for():

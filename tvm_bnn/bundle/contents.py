@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import math
 import re
+import shlex
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,8 +95,8 @@ def bundle(content: artifact.Content, archive: str, examples: Sequence[str] = ()
         inputs = example_input.of_tensors(examples, manifest["inputs"])
     root = re.sub(r"[^A-Za-z0-9_.+-]", "_", f"{manifest['name']}-{manifest['target']['name']}").lstrip(".-")
     commands = (
-        f"scp {archive} pi@board:",
-        f"tar -xzf {archive}",
+        f"scp {shlex.quote(archive)} pi@board:",
+        f"tar -xzf {shlex.quote(archive)}",
         " ".join((f"{root}/{RUN}", *(f"{root}/{name}" for name in inputs), "-o", _output(manifest))),
     )
     files = {

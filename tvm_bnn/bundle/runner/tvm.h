@@ -24,8 +24,10 @@ inline Api api;
 
 inline void* open(const char* path) {
   void* library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
-  if (library == nullptr) fail("cannot load TVM's runtime: %s", dlerror());
-  return library;
+  if (library != nullptr) return library;
+  const char* reason = dlerror();
+  const char* advice = strstr(reason, "libstdc++") ? "; try: sudo apt-get install libstdc++6" : "";
+  fail("cannot load TVM's runtime: %s%s", reason, advice);
 }
 
 template <typename F>
