@@ -83,20 +83,22 @@ def commands(board: Board, archive: Path, *more: str) -> subprocess.CompletedPro
     return board.run(board.home / program, *arguments, *more)
 
 
-def plain_network(folder: Path, shape=(1, 3, 8, 16), dtype="float32", layout="NCHW", **manifest) -> Path:
-    """A network that gives back its input, added to itself, for this machine."""
+def plain_network(folder: Path, shape=(1, 3, 8, 16), dtype="float32", layout="NCHW", names="x", **manifest) -> Path:
+    """A network that adds its last input to its first, which may be the same, for this machine."""
     target = host(threads=1)
     builder = relax.BlockBuilder()
-    x = relax.Var("x", relax.TensorType(shape, dtype))
-    with builder.function("main", [x]):
-        builder.emit_func_output(builder.emit(relax.op.add(x, x)))
+    inputs = [relax.Var(name, relax.TensorType(shape, dtype)) for name in names]
+    with builder.function("main", inputs):
+        builder.emit_func_output(builder.emit(relax.op.add(inputs[0], inputs[-1])))
     library = folder / "library.so"
     tvm.compile(builder.get(), target=target.tvm()).export_library(
         str(library), fcompile=linker.fcompile(target.triple)
     )
-    row: artifact.InputInfo = {"name": "x", "shape": list(shape), "dtype": dtype, "layout": layout}
+    rows: list[artifact.InputInfo] = [
+        {"name": name, "shape": list(shape), "dtype": dtype, "layout": layout} for name in names
+    ]
     result: artifact.OutputInfo = {"shape": list(shape), "dtype": dtype}
-    made = artifact.new_manifest("plain", [row], [result], target.manifest(), **manifest)
+    made = artifact.new_manifest("plain", rows, [result], target.manifest(), **manifest)
     path = folder / "plain.bnn"
     runtime.Artifact(library.read_bytes(), made).save(path)
     return path

@@ -83,6 +83,23 @@ def test_network_of_tensors_brings_an_example(tmp_path):
     assert np.array_equal(np.load(home / "result.npy"), 2 * np.load(folder / "example.npy"))
 
 
+def test_network_of_two_inputs(tmp_path):
+    archive = packed(plain_network(tmp_path, (4, 5), names="xy"), tmp_path)
+    home = tmp_path / "board"
+    home.mkdir()
+    done = commands(Board(home, "", []), archive)
+    assert (done.returncode, done.stderr) == (0, "") and "float32 [4, 5]" in done.stdout
+    (folder,) = (path for path in home.iterdir() if path.is_dir())
+    x, y = (np.load(folder / f"example-{index}.npy") for index in range(2))
+    assert not np.array_equal(x, y) and np.array_equal(np.load(home / "result.npy"), x + y)
+    board = Board(home, folder.name, [])
+    built(board, "example")
+    for name, value in (("x.raw", x), ("y.raw", y)):
+        (folder / name).write_bytes(value.tobytes())
+    subprocess.run(["./example", "x.raw", "y.raw", "out.raw"], cwd=folder, env={}, check=True)
+    assert (folder / "out.raw").read_bytes() == (x + y).tobytes()
+
+
 def test_given_tensor_is_the_example(tmp_path):
     network = plain_network(tmp_path, (3,), "float32")
     np.save(tmp_path / "mine.npy", np.array([1, 2, 4], np.float32))
