@@ -10,6 +10,7 @@ which pip downloads once. Either way they lie in one folder of the user's cache:
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import re
@@ -61,7 +62,9 @@ def folder(arch: str) -> Path:
             f"there is no TVM runtime for {arch}: its project publishes it for {' and '.join(PLATFORMS)}"
         )
     versions = "-".join(importlib.metadata.version(package) for package in PACKAGES)
-    place = cache() / "runtime" / f"{versions}-{arch}"
+    # what another version of this file would have taken of the packages is no substitute
+    taken = hashlib.sha256(repr(_PLACES).encode()).hexdigest()[:8]
+    place = cache() / "runtime" / f"{versions}-{arch}-{taken}"
     with made_once(place) as partial:
         if partial:
             partial.mkdir()
