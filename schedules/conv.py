@@ -21,6 +21,7 @@ from typing import NamedTuple
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from tvm_bnn.lower.bit_counts import half_tile
 from tvm_bnn.lower.layout import WORD
 from tvm_bnn.schedules.decide import Decide, by_default, divisors
 from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
@@ -53,12 +54,16 @@ def tiles(width: int, filters: int, lanes: int, target, packs: bool = False) -> 
     ]
 
 
-def choose_tile(width: int, filters: int, target, packs: bool, binary: bool) -> ConvTile:
+def choose_tile(width: int, filters: int, target, packs: bool, binary: bool, lanes: int | None = None) -> ConvTile:
     """The default tile: as many accumulators as registers allow, pixels dividing the row.
 
     Registers hold pixels*vectors accumulators, a broadcast per pixel or a weight vector, and what one step of the
     arithmetic needs besides (popcount by table: the table, masks and temporaries).
+    lanes : of a vector, where these are not those of 32 bits.
     """
+    if lanes is not None and lanes > target.lanes32:
+        pixels, vectors = half_tile(width, filters, target, packs)
+        return ConvTile(pixels, vectors * lanes // target.lanes32)
     lanes = min(target.lanes32, filters)
     spare = {"vpopcntdq": 4, "cnt": 6, "nibble": 8, "scalar": 6}[target.popcount] if binary else 3
     budget = max(target.registers - spare, 4)
@@ -136,11 +141,12 @@ def apply(sch: Schedule, target, decide: Decide = by_default, pad_apart: bool = 
     _, _, x, o, *taps = sch.get_loops(acc)
     filters, width = extent(sch, o), extent(sch, x)
     lanes = min(target.lanes32, filters)
-    widest = max(_lanes_of(sch, sch.get_sblock(name), lanes) for name in stages.starting("acc"))
-    if widest > lanes:
+    widest = max(lanes_of(sch, sch.get_sblock(name), lanes) for name in stages.starting("acc"))
+    tables = any(_counts_of(sch, sch.get_sblock(name)) is not None for name in stages.starting("acc"))
+    if widest > lanes and tables:
         default = choose_table_tile(width, filters, widest, target)
     else:
-        default = choose_tile(width, filters, target, stages.packs, binary)
+        default = choose_tile(width, filters, target, stages.packs, binary, widest)
     tile = decide("tile", tiles(width, filters, widest, target, stages.packs), default)
     thin = stages.packs and filters < WORD  # fewer accumulators than bits in a word: words are put together apart
     joint = stages.starting("joint")
@@ -172,7 +178,7 @@ def apply(sch: Schedule, target, decide: Decide = by_default, pad_apart: bool = 
         sch.decompose_reduction(block, first)
     rule = f"{kind_of(sch, acc)}-{target.isa}"
     kind = "thin" if thin else f"{tile.pixels}x{tile.vectors}"
-    return f"{rule}-tables-{kind}" if widest > lanes else f"{rule}-{kind}"
+    return f"{rule}-tables-{kind}" if widest > lanes and tables else f"{rule}-{kind}"
 
 
 def _blocks_of_rows(
@@ -225,7 +231,7 @@ def _place_value(sch: Schedule, value: SBlockRV, xo: LoopRV, lanes: int) -> None
 
 def sums_of_tile(sch: Schedule, acc: SBlockRV, xo: LoopRV, tile: ConvTile, lanes: int) -> list[Sum]:
     """Place the accumulators of a convolution in the tile of the epilogue that reads them."""
-    own = _lanes_of(sch, acc, lanes)
+    own = lanes_of(sch, acc, lanes)
     sch.compute_at(acc, xo, preserve_unit_loops=True)
     n, y, x, o, *taps = inner_loops(sch, acc, xo)
     om, ov = sch.split(o, [tile.vectors * lanes // own, own])
@@ -237,10 +243,10 @@ def _counts_of(sch: Schedule, acc: SBlockRV) -> SBlockRV | None:
     return next((p for p in sch.get_producers(acc) if sch.get(p).name_hint.startswith("counts")), None)
 
 
-def _lanes_of(sch: Schedule, acc: SBlockRV, lanes: int) -> int:
-    """Filters of a vector of accumulators: what their bytes ask for, else ``lanes``."""
+def lanes_of(sch: Schedule, acc: SBlockRV, lanes: int) -> int:
+    """Filters of a vector of accumulators: what they, or their bytes, ask for, else ``lanes``."""
     counts = _counts_of(sch, acc)
-    return lanes if counts is None else int(sch.get(counts).annotations.get("lanes", lanes))
+    return int(sch.get(acc if counts is None else counts).annotations.get("lanes", lanes))
 
 
 def accumulate(sch: Schedule, acc: SBlockRV, taps: list[LoopRV], outer: list[LoopRV], inner: list[LoopRV]) -> list[Sum]:
@@ -260,6 +266,9 @@ def accumulate(sch: Schedule, acc: SBlockRV, taps: list[LoopRV], outer: list[Loo
         if "whole_rows" in sch.get(acc).annotations:  # which pixels count is known once kx is unrolled
             run = [kx, kc]
             sch.unroll(kx)
+        elif "unrolled" in sch.get(acc).annotations:  # lanes of what is read at once
+            run = [kx, kc]
+            sch.unroll(kc)
         else:  # one loop over the contiguous (kx, channel) run: LLVM would unroll a short one and spill accumulators
             run = [sch.fuse(kx, kc)]
         sch.reorder(*outer, first, *run, *inner)

@@ -13,7 +13,7 @@ The bits of a row of queries stay in a cache, so no memory grows with queries ti
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV
 
-from tvm_bnn.schedules.conv import ConvTile, Sum, accumulate, choose_tile, fill_tile, sums_of_tile, tiles
+from tvm_bnn.schedules.conv import ConvTile, Sum, accumulate, choose_tile, fill_tile, lanes_of, sums_of_tile, tiles
 from tvm_bnn.schedules.decide import Decide, by_default
 from tvm_bnn.schedules.elementwise import parallel_rows
 from tvm_bnn.schedules.mask import gather_mask
@@ -30,7 +30,9 @@ def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     scores, tile = _tile(sch, "acc_0", target, True, decide), _tile(sch, "acc", target, second.packs, decide)
     n, y, x, o, *taps = sch.get_loops(sch.get_sblock("acc"))
     xo, xi = sch.split(x, [None, tile.pixels])
-    oo, om, ov = sch.split(o, [None, tile.vectors, min(target.lanes32, extent(sch, o))])
+    lanes = min(target.lanes32, extent(sch, o))
+    own = lanes_of(sch, sch.get_sblock("acc"), lanes)
+    oo, om, ov = sch.split(o, [None, tile.vectors * lanes // own, own])
     sums = accumulate(sch, sch.get_sblock("acc"), taps, [n, y, oo, xo], [xi, om, ov])
     rows = sch.fuse(n, y)
     sch.parallel(rows)
@@ -54,8 +56,9 @@ def _is_of_first(stage: str) -> bool:
 def _tile(sch: Schedule, acc: str, target, packs: bool, decide: Decide) -> ConvTile:
     _, _, x, o, *_ = sch.get_loops(sch.get_sblock(acc))
     width, filters = extent(sch, x), extent(sch, o)
-    options = tiles(width, filters, min(target.lanes32, filters), target, packs)
-    return decide(f"tile of {acc}", options, choose_tile(width, filters, target, packs, True))
+    lanes = lanes_of(sch, sch.get_sblock(acc), min(target.lanes32, filters))
+    options = tiles(width, filters, lanes, target, packs)
+    return decide(f"tile of {acc}", options, choose_tile(width, filters, target, packs, True, lanes))
 
 
 def _pack_row(sch: Schedule, rows: LoopRV, tile: ConvTile, target) -> list[Sum]:

@@ -21,7 +21,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tvm_bnn.lower.layout import WORD
 from tvm_bnn.lower.matrix import TILE_FILTERS
-from tvm_bnn.schedules.conv import ConvTile, copy_rows, fill_tile, in_registers
+from tvm_bnn.schedules.conv import ConvTile, copy_rows, fill_tile, in_registers, lanes_of
 from tvm_bnn.schedules.decide import Decide, by_default, divisors
 from tvm_bnn.schedules.matrix_conv import expand_rows
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops
@@ -66,8 +66,9 @@ def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     stages, lanes = Stages.of(sch), min(target.lanes32, WORD)
     for name in stages.starting("part_"):
         part = sch.get_sblock(name)
-        vectors = min(2, extent(sch, sch.get_loops(part)[3]) // lanes // 2)
-        _count(sch, part, filters, vectors, lanes)
+        own = lanes_of(sch, part, lanes)
+        vectors = min(2, extent(sch, sch.get_loops(part)[3]) // own // 2)
+        _count(sch, part, filters, vectors, own)
     for name in stages.starting("pad"):
         copy_rows(sch, sch.get_sblock(name), block, target)
     return f"bconv2d-upsampled-{target.isa}"
@@ -118,10 +119,12 @@ def _blocks(sch: Schedule, target, decide: Decide) -> tuple[LoopRV, LoopRV]:
         for name in Stages.of(sch).starting("acc"):
             sch.compute_inline(sch.get_sblock(name))
     stages = Stages.of(sch)
+    own = lanes_of(sch, sch.get_sblock(stages.starting("part_")[0]), lanes)  # of sums
     n, y, x, o = sch.get_loops(sch.get_sblock(joints[0] if joints else "acc"))
     yb, yi, ys = sch.split(y, [None, tile.rows, sy])
     xo, xi = sch.split(x, [None, tile.pixels * sx])
-    oo, om, ov = sch.split(o, [None, vectors, lanes])
+    vector = lanes if joints else own
+    oo, om, ov = sch.split(o, [None, WORD // vector, vector])
     sch.reorder(n, yb, oo, yi, xo, ys, xi, om, ov)
     block = sch.fuse(n, yb)
     sch.parallel(block)
@@ -137,7 +140,7 @@ def _blocks(sch: Schedule, target, decide: Decide) -> tuple[LoopRV, LoopRV]:
         column = sch.get_sblock(name)
         sch.compute_at(column, xo if together else ys, preserve_unit_loops=True)
         *outer, channels = inner_loops(sch, column, xo if together else ys)
-        in_registers(sch, [*outer, *sch.split(channels, [None, lanes])])
+        in_registers(sch, [*outer, *sch.split(channels, [None, own])])
         sch.set_scope(column, 0, "local")
     return block, oo
 
@@ -159,7 +162,10 @@ def _count(sch: Schedule, part: SBlockRV, filters: LoopRV, vectors: int, lanes: 
     sch.compute_at(stored, filters, preserve_unit_loops=True)
     sch.compute_at(sums, inner_loops(sch, stored, filters)[-1], preserve_unit_loops=True)
     ky, kx, kc = sch.get_loops(sums)[-3:]
-    sch.fuse(kx, kc)
+    if "unrolled" in sch.get(part).annotations:
+        sch.unroll(kc)
+    else:
+        sch.fuse(kx, kc)
     zero = sch.decompose_reduction(sums, ky)
     for each in sch.get_child_blocks(zero):
         in_registers(sch, sch.get_loops(each)[-3:])

@@ -15,7 +15,7 @@ A query's weight is one load from the table, which all values of a tile share. N
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV
 
-from tvm_bnn.schedules.conv import ConvTile, Sum, choose_tile, in_registers, sums_of_tile, tiles
+from tvm_bnn.schedules.conv import ConvTile, Sum, choose_tile, in_registers, lanes_of, sums_of_tile, tiles
 from tvm_bnn.schedules.decide import Decide, by_default
 from tvm_bnn.schedules.elementwise import parallel_rows, place_readers
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops, vectorize_channels
@@ -45,8 +45,11 @@ def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     acc, part = sch.get_sblock("acc"), sch.get_sblock("part")
     n, y, x, o, block = sch.get_loops(acc)
     width, count, keys = extent(sch, x), extent(sch, o), extent(sch, sch.get_loops(part)[-1])
-    options = tiles(width, keys, min(target.lanes32, keys), target)
-    scores = decide("tile of scores", options, choose_tile(width, keys, target, False, True))
+    lanes = min(target.lanes32, keys)
+    if stages.has("acc_0"):
+        lanes = lanes_of(sch, sch.get_sblock("acc_0"), lanes)
+    options = tiles(width, keys, lanes, target)
+    scores = decide("tile of scores", options, choose_tile(width, keys, target, False, True, lanes))
     options = tiles(width, count, target.lanes32, target)
     tile = decide("tile of values", options, choose_value_tile(width, count // target.lanes32, target))
     rows = sch.fuse(n, y)

@@ -7,7 +7,9 @@ import tvm
 from tvm import relax, te
 
 import tvm_bnn
-from tests import emulated_arm
+from tests import emulator
+from tvm_bnn.emulated import processor
+from tvm_bnn.errors import DeviceError
 from tvm_bnn.examples.ding2024 import demo, example_inputs
 from tvm_bnn.linker import fcompile
 from tvm_bnn.targets import resolve
@@ -16,13 +18,9 @@ BOARD = "llvm -mcpu=cortex-a72"
 
 
 @pytest.fixture(autouse=True)
-def emulator():
+def emulated():
     """Skip where there is no emulator, unless there has to be one."""
-    reason = emulated_arm.why_not()
-    if reason and emulated_arm.required():
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    emulator.need()
 
 
 def test_shipped_network_gives_what_it_gives_here():
@@ -30,8 +28,8 @@ def test_shipped_network_gives_what_it_gives_here():
     inputs = example_inputs(model)
     here = tvm_bnn.compile(model, target="llvm")(*inputs)
     library = tvm_bnn.compile(model, target=BOARD).library
-    with emulated_arm.session("cortex-a72", threads=2) as remote:
-        network = relax.VirtualMachine(emulated_arm.load(remote, library), remote.cpu())
+    with processor.session("cortex-a72", threads=2) as remote:
+        network = relax.VirtualMachine(processor.load(remote, library), remote.cpu())
         there = network["main"](*(tvm.runtime.tensor(item.numpy(), remote.cpu()) for item in inputs)).numpy()
     assert len(np.unique(there)) > 1
     assert torch.equal(torch.from_numpy(there), here)
@@ -50,10 +48,10 @@ def halves(tmp_path_factory):
 
 
 def doubled(library, cpu):
-    with emulated_arm.session(cpu) as remote:
+    with processor.session(cpu) as remote:
         values = tvm.runtime.tensor(np.arange(64, dtype="float16"), remote.cpu())
         sums = tvm.runtime.tensor(np.zeros(64, "float16"), remote.cpu())
-        emulated_arm.load(remote, library)["main"](values, sums)
+        processor.load(remote, library)["main"](values, sums)
         return sums.numpy()
 
 
@@ -62,11 +60,11 @@ def test_newer_processor_has_the_instruction(halves):
 
 
 def test_instruction_that_the_processor_lacks_ends_the_session(halves):
-    with pytest.raises(RuntimeError, match="the emulated cortex-a72 stopped, exit code "):
+    with pytest.raises(DeviceError, match="the emulated cortex-a72 stopped, exit code "):
         doubled(halves, "cortex-a72")
 
 
 def test_processor_that_the_emulator_does_not_know():
-    with pytest.raises(RuntimeError, match=r"the emulated cortex-a27 stopped, exit code .*cortex-a27"):
-        with emulated_arm.session("cortex-a27"):
+    with pytest.raises(DeviceError, match=r"the emulated cortex-a27 stopped, exit code .*cortex-a27"):
+        with processor.session("cortex-a27"):
             pytest.fail("there is no such processor")

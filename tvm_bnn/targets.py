@@ -144,16 +144,17 @@ ISAS = (
 
 @dataclass(frozen=True)
 class Board:
-    """What LLVM's table does not say of a processor: its usual number of cores."""
+    """What LLVM's table does not say of a processor: its usual number of cores, and whether it runs code as written."""
 
     cpu: str
     cores: int
+    in_order: bool = False
 
 
 BOARDS = (
-    Board("cortex-a7", 4),
-    Board("cortex-a53", 4),
-    Board("cortex-a55", 4),
+    Board("cortex-a7", 4, in_order=True),
+    Board("cortex-a53", 4, in_order=True),
+    Board("cortex-a55", 4, in_order=True),
     Board("cortex-a57", 4),
     Board("cortex-a72", 4),
     Board("cortex-a73", 4),
@@ -195,6 +196,7 @@ class Target:
     "bits" decides it, which is "tiles" or "counts".
     threads: how many threads the artifact uses by default.
     native: whether this machine can run the code.
+    in_order: whether the processor takes instructions in their order, so that a load takes time of its own.
     """
 
     name: str
@@ -212,6 +214,7 @@ class Target:
     multiplies_bits: bool
     threads: int
     native: bool
+    in_order: bool = False
 
     @property
     def arch(self) -> str:
@@ -301,6 +304,7 @@ def resolve(text: str, threads: int | None = None) -> Target:
         multiplies_bits=in_tiles,
         threads=threads,
         native=native,
+        in_order=any(board.cpu == cpu and board.in_order for board in BOARDS),
     )
 
 

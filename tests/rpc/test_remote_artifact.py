@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import emulated_arm
+from tests import emulator
 from tests.rpc.conftest import check_equal, crash_session, free_address, segmenter
 from tvm_bnn import run, runtime
+from tvm_bnn.emulated import processor
 from tvm_bnn.errors import ArtifactError, DeviceError, InputError
 from tvm_bnn.rpc import board, client, remote_artifact, server
 from tvm_bnn.targets import available_cpus
@@ -31,13 +32,9 @@ def picture(tmp_path):
 
 
 @pytest.fixture
-def emulator():
+def emulated():
     """Skip where there is no emulator, unless there has to be one."""
-    reason = emulated_arm.why_not()
-    if reason and emulated_arm.required():
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    emulator.need()
 
 
 def command(capsys, *arguments):
@@ -158,28 +155,28 @@ def test_mistakes_are_one_line(device, network, foreign, picture, tmp_path, caps
     assert not out.exists()
 
 
-def test_emulated_arm_board_gives_what_this_machine_gives(emulator, network, foreign, image, picture, tmp_path, capsys):
+def test_emulated_arm_board_gives_what_this_machine_gives(emulated, network, foreign, image, picture, tmp_path, capsys):
     """Its server, in C, does not say what it is, and has its own number of threads."""
-    with emulated_arm.listening("cortex-a72") as port:
+    with processor.listening("cortex-a72") as port:
         remote = remote_artifact.load(client.connect("127.0.0.1", port), foreign)
         assert remote.threads is None
         check_equal(remote(image), network[1])
         del remote
     here, there = tmp_path / "here.png", tmp_path / "there.png"
     assert command(capsys, network[0], picture, "-o", here)[0] == 0
-    with emulated_arm.listening("cortex-a72") as port:
+    with processor.listening("cortex-a72") as port:
         code, said, _ = command(capsys, foreign, picture, "-o", there, "--rpc", f"127.0.0.1:{port}", "--repeat", 1)
     assert code == 0 and "its own number of threads, on 127.0.0.1:" in said
     assert here.read_bytes() == there.read_bytes()
 
 
-def test_emulated_arm_board_refuses_code_for_this_machine(emulator, network):
-    with emulated_arm.listening("cortex-a72") as port:
+def test_emulated_arm_board_refuses_code_for_this_machine(emulated, network):
+    with processor.listening("cortex-a72") as port:
         with pytest.raises(DeviceError, match=r"failed while loading the compiled code, which may be for another"):
             remote_artifact.load(client.connect("127.0.0.1", port), network[0])
 
 
-def test_emulated_arm_board_has_no_choice_of_threads(emulator, foreign):
-    with emulated_arm.listening("cortex-a72") as port:
+def test_emulated_arm_board_has_no_choice_of_threads(emulated, foreign):
+    with processor.listening("cortex-a72") as port:
         with pytest.raises(InputError, match=r"found 2 threads; .* uses a number of its own.* TVM_NUM_THREADS"):
             remote_artifact.load(client.connect("127.0.0.1", port), foreign, threads=2)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from tests import emulated_arm
+from tests import emulator
 from tests.report.small import SMALL
+from tvm_bnn.emulated import processor
 from tvm_bnn.errors import InputError
 from tvm_bnn.report import __main__ as command
 from tvm_bnn.report import machine
@@ -71,13 +72,9 @@ def test_command_names_the_device_and_its_processor(device, monkeypatch, tmp_pat
 
 
 def test_emulated_board(monkeypatch):
-    reason = emulated_arm.why_not()
-    if reason and emulated_arm.required():
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    emulator.need()
     board = "llvm -mcpu=cortex-a72"
-    with emulated_arm.listening("cortex-a72") as port:
+    with processor.listening("cortex-a72") as port:
         with client.connect("127.0.0.1", port) as session:
             with pytest.raises(InputError, match="does not say what it is; name it: --target"):
                 OnDevice(session)

@@ -10,7 +10,10 @@ case of the grid is (schedule, shape, padding, thresholds, data).
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +21,17 @@ import pytest
 import tvm
 from tvm import relax
 
+from tests import emulator
 from tvm_bnn import ops, targets
+from tvm_bnn.emulated import processor
+from tvm_bnn.linker import fcompile
 from tvm_bnn.lower import Lowered, lower
 from tvm_bnn.reference import evaluate
 from tvm_bnn.relay_passes.rewriter import op_name
 from tvm_bnn.schedules import schedule_module
 from tvm_bnn.schedules.apply import machine_code
 
+EMULATED = "cortex-a72"  # has all that code for the others needs
 TARGETS = {
     "amx": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq,+amx-tile,+amx-int8",
     "amx with bf16": "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq,+amx-tile,+amx-int8,+amx-bf16",
@@ -33,6 +40,8 @@ TARGETS = {
     "avx2": "llvm -mcpu=x86-64-v3",
     "generic": "llvm -mcpu=x86-64-v2",
     "generic with fma": "llvm -mcpu=x86-64-v2 -mattr=+fma",
+    "neon": f"llvm -mcpu={EMULATED}",
+    "neon in order": "llvm -mcpu=cortex-a53",
 }
 ROTATION = ["avx512", "avx2", "generic"]  # unless the file has its own ``TARGETS``
 TOGETHER = 40  # names in one module
@@ -150,7 +159,9 @@ def target_of() -> Callable[[str], targets.Target]:
     def resolved(name: str) -> targets.Target:
         target = targets.resolve(TARGETS[name], threads=1)
         assert target.isa == isa_of(name)
-        if not target.native:
+        if target.isa == "neon":
+            emulator.need()
+        elif not target.native:
             pytest.skip(f"this CPU cannot run code for {TARGETS[name]!r}")
         return target
 
@@ -177,8 +188,7 @@ class Kernels:
         lowered = lower(module, target)
         self.interface, _ = lifted(lowered.module)
         made = schedule_module(self.interface, lowered.family_of, target)
-        executable = machine_code(made, target, {"tirx.disable_assert": True})
-        self.machine = relax.VirtualMachine(executable, tvm.cpu())
+        self.executable = machine_code(made, target, {"tirx.disable_assert": True})
 
     def constants(self, module: tvm.IRModule) -> list[np.ndarray]:
         """The constants of a module that differs from the compiled one in nothing else."""
@@ -186,9 +196,21 @@ class Kernels:
         tvm.ir.assert_structural_equal(interface, self.interface)
         return constants
 
-    def run(self, data: list[np.ndarray], constants: list[np.ndarray]) -> list[np.ndarray]:
-        """The results."""
-        return _flat(self.machine["main"](*map(tvm.runtime.tensor, [*data, *constants])))
+    @contextmanager
+    def ready(self) -> Iterator[Callable[[list[np.ndarray], list[np.ndarray]], list[np.ndarray]]]:
+        """A function from data and constants to the results; on an emulated processor where this one cannot be."""
+        if self.target.native:
+            machine = relax.VirtualMachine(self.executable, tvm.cpu())
+            yield lambda data, constants: _flat(machine["main"](*map(tvm.runtime.tensor, [*data, *constants])))
+            return
+        with processor.session(EMULATED) as remote:
+            network = processor.Network(remote, library_of(self.executable, self.target))
+
+            def run(data: list[np.ndarray], constants: list[np.ndarray]) -> list[np.ndarray]:
+                network.set_inputs([*data, *constants])
+                return network.run()
+
+            yield run
 
 
 def lifted(module: tvm.IRModule) -> tuple[tvm.IRModule, list[np.ndarray]]:
@@ -219,6 +241,14 @@ def lifted(module: tvm.IRModule) -> tuple[tvm.IRModule, list[np.ndarray]]:
     result = module.clone()
     result.update_func(module.get_global_var("main"), function.with_attr("global_symbol", "main"))
     return relax.transform.Normalize()(result), values
+
+
+def library_of(executable: Any, target: targets.Target) -> bytes:
+    """The shared library of compiled kernels."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernels.so"
+        executable.export_library(str(path), fcompile=fcompile(target.triple))
+        return path.read_bytes()
 
 
 def _flat(value: Any) -> list[np.ndarray]:
@@ -261,14 +291,15 @@ class Grid:
     def _run_together(self, names: list[str], target: targets.Target) -> None:
         kernels = Kernels(build(self.cases, names, self.names)[0], target)
         results: dict[str, list[tuple[list[np.ndarray], list[np.ndarray]]]] = {name: [] for name in names}
-        for kind in dict.fromkeys(constants for constants, _ in self.fillings):
-            constants = kernels.constants(build(self.cases, names, self.names, kind)[0])
-            for of_data in (data for made_of, data in self.fillings if made_of == kind):
-                module, data, fields = build(self.cases, names, self.names, kind, of_data)
-                got, expected = kernels.run(data, constants), list(evaluate(module, data))
-                for name, count in zip(names, fields, strict=True):
-                    results[name].append((got[:count], expected[:count]))
-                    del got[:count], expected[:count]
+        with kernels.ready() as run:
+            for kind in dict.fromkeys(constants for constants, _ in self.fillings):
+                constants = kernels.constants(build(self.cases, names, self.names, kind)[0])
+                for of_data in (data for made_of, data in self.fillings if made_of == kind):
+                    module, data, fields = build(self.cases, names, self.names, kind, of_data)
+                    got, expected = run(data, constants), list(evaluate(module, data))
+                    for name, count in zip(names, fields, strict=True):
+                        results[name].append((got[:count], expected[:count]))
+                        del got[:count], expected[:count]
         self._results.update({(name, target.isa): found for name, found in results.items()})
 
 

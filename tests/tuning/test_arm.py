@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from tests import emulated_arm
+from tests import emulator
 from tests.tuning import network
+from tvm_bnn.emulated import processor
 from tvm_bnn.frontend.source import load_source
 from tvm_bnn.rpc.address import Address
 from tvm_bnn.targets import resolve
@@ -25,9 +26,6 @@ def tasks(tmp_path_factory):
 
 
 def test_candidates_are_right_on_the_board(tasks, tmp_path):
-    reason = emulated_arm.why_not()
-    if reason and emulated_arm.required():
-        pytest.fail(reason)
     (task,) = (task for task in tasks if task.family == "conv")
     space = Space(task.kernel, task.family, BOARD, random.Random(0))
     candidates = [space.default, *(space.draw() for _ in range(4))]
@@ -35,10 +33,9 @@ def test_candidates_are_right_on_the_board(tasks, tmp_path):
     for candidate, library in zip(candidates, libraries, strict=True):
         worker.build({worker.CANDIDATE: candidate.function}, BOARD, library)
         assert library.read_bytes()[_ELF_MACHINE] == _AARCH64
-    if reason:
-        pytest.skip(reason)
+    emulator.need()
     jobs = [worker.Job(library, task.data, repeats=1) for library in libraries]
-    with emulated_arm.listening("cortex-a72") as port:
+    with processor.listening("cortex-a72") as port:
         device = Device(worker.Place(server=Address("127.0.0.1", port)), BOARD.threads)
         costs = [device.measure(job, jobs[0]) for job in jobs]
         device.close()

@@ -1,10 +1,20 @@
 """Counting different bits: the accumulators of every binary sum.
 
-A processor that counts the bits of a whole word at once (VPOPCNTDQ) adds the counts as they come: stage ``acc``. Others
-count within bytes, and widening a byte costs about as much as counting in it. So bytes are added up first, as many as
-surely fit, in stage ``counts``; only then they are widened and added to ``acc``. There are two ways:
+A processor that counts the bits of a whole word at once (VPOPCNTDQ) adds the counts as they come: stage ``acc``.
 
-``different_bits``: the bits of each byte of a word are counted, four counters side by side (NEON):
+``different_halves``: one that counts in bytes, and adds pairs of them to numbers of 16 bits in one instruction (NEON's
+CNT and UADALP), does as much with halves of words. A filter then has 16 bits of a vector, which hold its whole sum:
+
+    acc[...] = sum over the halves of words of popcount(x ^ w)
+
+is three instructions for 128 bits, as many as with words, and none to widen sums or to add up parts of them. Weights
+that are constant are stored as their complements, so that equal bits are counted, and sums begin at what padding takes
+back: what is left to do behind them is to double (`tally.equal_bits_tally`).
+
+Others count within bytes, and widening a byte costs about as much as counting in it. So bytes are added up first, as
+many as surely fit, in stage ``counts``; only then they are widened and added to ``acc``. There are two ways:
+
+``different_bits``: the bits of each byte of a word are counted, four counters side by side:
 
     counts[..., r] = sum over the words of block r of byte_counts(x ^ w)          r: at most 31 words
     acc[...]       = sum over r of the four bytes of counts[..., r]
@@ -18,11 +28,12 @@ and the weight the entry. No ``xor``, mask or shift is left, and each filter has
 which takes 4 instructions for 256 bits (``vpshufb`` and ``vpaddb``, twice) where counting bytes takes 8. For it,
 weights are stored as a nibble a byte, and the rows of input are spread to bytes where they are copied.
 
-``bnn.byte_counts`` and ``bnn.table_entry`` are scalar operators that vectorise like any other.
+``bnn.byte_counts``, ``bnn.table_entry`` and ``bnn.half`` are scalar operators that vectorise like any other.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from tvm import te, tirx
@@ -31,12 +42,18 @@ from tvm_bnn.lower.bounds import within
 from tvm_bnn.lower.layout import WORD, padded_channels
 from tvm_bnn.lower.operator import register
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.starts import starting_at
 
 #: Words, or nibbles, whose bits a byte can count: 31 * 8 and 63 * 4 are below 256.
 MOST_WORDS, MOST_NIBBLES = 31, 63
 #: Nibbles of a word, and entries of a table.
 NIBBLES, ENTRIES = WORD // 4, 16
-_BYTE_COUNTS, _TABLE_ENTRY = "bnn.byte_counts", "bnn.table_entry"
+#: Bits of a half of a word, and filters of a vector that has as much of each.
+HALF = WORD // 2
+HALF_LANES = 8
+#: Words of which an odd number is read at once, at most; vectors of weights that are loaded in pairs: those in 1 KiB.
+_MOST_ODD, _PAIRED = 7, 64
+_BYTE_COUNTS, _TABLE_ENTRY, _HALF = "bnn.byte_counts", "bnn.table_entry", "bnn.half"
 #: Bytes of a vector -> the instruction that looks each of them up in its sixteen neighbours.
 _SHUFFLES = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
 
@@ -59,8 +76,35 @@ def _lower_table_entry(call):
     return tirx.call_llvm_pure_intrin(str(call.ty.dtype), _SHUFFLES[lanes], tables, index)
 
 
+def _lower_half(call):
+    """A lane of several words that are read as a vector; a shift, where which one is not known or words lie apart."""
+    first, word, which, together = call.args
+    lanes = int(str(call.ty.dtype).partition("x")[2] or 1)
+    if lanes == 1 and isinstance(which, tirx.IntImm) and int(together) > 1:
+        begin, size = _vector_of(int(which) // 2, int(together))
+        words = tirx.BufferLoad(first.source, [_side_by_side(first.indices[0] + begin, size)])
+        return tirx.Shuffle([tirx.reinterpret(f"uint16x{2 * size}", words)], [which - 2 * begin])
+    shift = (which % 2 * HALF).astype(str(word.ty.dtype))
+    return (word >> shift).astype(str(call.ty.dtype))
+
+
+def _vector_of(position: int, together: int) -> tuple[int, int]:
+    """Beginning and size of the vector, a power of two, that has one of several words: the largest ones come first."""
+    begin = 0
+    while True:
+        size = 1 << ((together - begin).bit_length() - 1)
+        if position < begin + size:
+            return begin, size
+        begin += size
+
+
+def _side_by_side(first, count: int):
+    return tirx.Ramp(first, tirx.const(1, "int32"), count) if count > 1 else first
+
+
 register(_BYTE_COUNTS, 1, _lower_byte_counts)
 register(_TABLE_ENTRY, 2, _lower_table_entry)
+register(_HALF, 4, _lower_half)
 
 
 def byte_counts(words):
@@ -73,6 +117,14 @@ def table_entry(first, index):
     return tirx.call_intrin("uint8", _TABLE_ENTRY, first, index)
 
 
+def half(first, word, which, together: int):
+    """Half ``which`` (the lower one of the first word is 0) of so many words that lie side by side, uint16.
+
+    first : load of the first of the words. word : load of the one with that half.
+    """
+    return tirx.call_intrin("uint16", _HALF, first, word, which, together)
+
+
 def sum_of_bytes(words):
     """The sum of the four bytes of a word."""
     pairs, low = tirx.const(0x00FF00FF, "uint32"), tirx.const(0xFFFF, "uint32")
@@ -80,9 +132,60 @@ def sum_of_bytes(words):
     return (halves & low) + (halves >> tirx.const(16, "uint32"))
 
 
+def unit(target, filters: int) -> int:
+    """Bits of which a filter's are counted at once, and its weights are stored: of a word, or of half of one."""
+    return HALF if target.popcount == "cnt" and padded_channels(filters) >= WORD else WORD
+
+
+def counts_dtype(terms: int) -> str:
+    """Of as many counted bits, where halves of words are counted."""
+    return "uint16" if terms < 1 << 16 else "uint32"
+
+
+def half_tile(width: int, filters: int, target, packs: bool = False) -> tuple[int, int]:
+    """Pixels and vectors of a register tile in which halves of words are counted: the least work.
+
+    width : pixels of a row. filters : padded. packs : a tile must have whole words.
+
+    Each accumulator takes three instructions a step, a pixel one and an eighth of a load, a vector of weights half a
+    load, of two; on a processor that takes them in their order such a load takes as long as two others. Registers hold
+    accumulators, eight steps of each pixel and one of them in all lanes, a pair of weights and what becomes of them.
+    """
+    blocks, load = filters // HALF_LANES, 2 if target.in_order else 1
+    least = WORD // HALF_LANES if packs else 1
+
+    def work(tile: tuple[int, int]) -> float:
+        pixels, vectors = tile
+        return (pixels + load * (vectors / 2 + pixels / 8)) / (pixels * vectors)
+
+    return min(
+        (
+            (pixels, vectors)
+            for vectors in range(least, min(blocks, target.registers) + 1, least)
+            for pixels in range(1, width + 1)
+            if blocks % vectors == 0 and width % pixels == 0 and pixels * (vectors + 2) + 4 <= target.registers
+        ),
+        key=work,
+    )
+
+
+def unit_lanes(target, filters: int, width: int) -> int:
+    """Filters whose weights lie side by side: those of a vector, or of a tile whose loads of weights come in pairs."""
+    if unit(target, filters) == WORD:
+        return int(target.lanes32)
+    return max(half_tile(width, padded_channels(filters), target)[1] * HALF_LANES, WORD)
+
+
+def _words_together(held: int, most: int) -> int:
+    """How many words are read at once, of so many side by side: an even number if there is one."""
+    divisors = [count for count in range(1, held + 1) if held % count == 0]
+    even = [count for count in divisors if count % 2 == 0 and count <= most]
+    return max(even, default=max(count for count in divisors if count <= _MOST_ODD))
+
+
 def counts_bytes(target, filters: int) -> bool:
     """Whether bits are counted by bytes: where words cannot be, and there are whole vectors of filters."""
-    return target.popcount in ("nibble", "cnt") and padded_channels(filters) >= WORD
+    return target.popcount == "nibble" and padded_channels(filters) >= WORD
 
 
 def looks_up(target, filters: int) -> bool:
@@ -105,6 +208,49 @@ def blocks(taps: tuple[int, int, int], most: int) -> tuple[int, int, int]:
         return height, 1, 1
     parts = next(p for p in range(1, words + 1) if words % p == 0 and words // p <= most)
     return height, width, parts
+
+
+def different_halves(
+    reader: Reader,
+    shape: tuple[int, int, int, int],
+    taps: tuple[int, int, int],
+    read: Callable,
+    weights: Callable,
+    groups: int,
+    rows: Callable | None,
+    together: bool,
+    target,
+    dtype: str,
+    start: Callable | None = None,
+    name: str = "acc",
+    attrs: Mapping[str, int] = MappingProxyType({}),
+):
+    """A stage of a window's sum of popcount(read ^ weights); arguments as of window_sums, but read gives words, weights
+    their halves.
+
+    together : whether the words of a pixel (or, with one column of taps, of a row of them) lie side by side.
+    dtype : that holds the sum. start : (n, y, x, o) -> where the sum begins, a load or a number; None: at 0.
+    attrs : what else the stage tells its schedule.
+    """
+    batch, filters, height, width = shape
+    per_group, (ky_extent, kx_extent, held) = filters // groups, taps
+    vectors = half_tile(width, padded_channels(filters), target)[1]
+    size = _words_together(held, _PAIRED // 2 // max(vectors, WORD // HALF_LANES)) if together else 1
+    extents = {"ky": ky_extent, "kx": kx_extent * held // size, "kc": 2 * size}
+    axes = [reader.reduce_axis(extent, name) for name, extent in extents.items()]
+    ky, block, part = (axis.var for axis in axes)
+
+    def add_halves(n, y, x, o):
+        group = tirx.min(o // per_group, groups - 1) if groups > 1 else 0
+        kx, first = block // (held // size), block % (held // size) * size
+        words = (read(n, y, x, ky, kx, group, place) for place in (first, first + part // 2))
+        different = half(*words, part, size) ^ weights(n, o, ky, kx, 2 * first + part)
+        value = tirx.popcount(different).astype(dtype)
+        value = value if rows is None else within(*rows(y), ky, value)
+        return te.sum(value if start is None else starting_at(start(n, y, x, o), value), axis=axes)
+
+    shape = (batch, height, width, padded_channels(filters))
+    return reader.compute(shape, add_halves, name, {"lanes": HALF_LANES, "unrolled": 1, **attrs})
 
 
 def different_bits(

@@ -32,6 +32,7 @@ from tvm_bnn.lower.index import Index, Scalar
 from tvm_bnn.lower.layout import WORD, Layout, stored_dtype, stored_shape
 from tvm_bnn.lower.memory_order import memory_order
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.starts import start_sums
 from tvm_bnn.lower.words import has_words, word
 from tvm_bnn.relay_passes.partition import Partition, Region
 from tvm_bnn.relay_passes.readers import operands
@@ -175,7 +176,7 @@ class KernelBuilder:
             else:
                 made[i] = self._bits(reader, var, i) if layout is Layout.BITS else self._numbers(reader, var, layout, i)
         tensors = [made[i] for i in range(len(outputs))]
-        func = te.create_prim_func([*reader.inputs, *tensors])
+        func = start_sums(te.create_prim_func([*reader.inputs, *tensors]))
         func = func.with_attr("global_symbol", name)
         return Kernel(func, reader.arguments, outputs, family, name)
 

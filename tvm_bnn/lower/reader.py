@@ -86,6 +86,11 @@ class Reader:
             self._placeholder[var] = self._input(stored_shape(shape_of(var), layout), dtype, var.name, var)
         return self._placeholder[var]
 
+    def has_stored_words(self, var: relax.Var) -> bool:
+        """Whether the words of a value's bits are read as they are stored, by another kernel."""
+        made_here = var in self.word_stages or self.is_member(var)
+        return self.layout_of.get(var) is Layout.BITS and not made_here
+
     def _input(self, shape: Sequence[int], dtype: str, name: str, argument) -> te.Tensor:
         tensor = te.placeholder(tuple(shape), dtype, name=name)
         self.inputs.append(tensor)

@@ -53,7 +53,7 @@ class Tally:
     """What an integer sum is counted by.
 
     count : logical index -> the count, of a dtype. base : ``sum = base + factor * count``.
-    least, most : the ends of what is counted. factor : -2 (different bits) or 1.
+    least, most : the ends of what is counted. factor : -2 (different bits), 2 (equal ones) or 1.
     """
 
     count: Callable[[Index], Scalar]
@@ -111,7 +111,8 @@ class Tally:
         base = self.base.values.astype(np.int64)
         first, last = low - base, high - base
         if self.factor < 0:
-            first, last = -(last // -self.factor), first // self.factor
+            first, last = -last, -first
+        first, last = -(-first // abs(self.factor)), last // abs(self.factor)
         return first, last, np.broadcast_to(outside, first.shape)
 
 
@@ -124,6 +125,27 @@ def number_tally(number: Callable[[Index], Scalar]) -> Tally:
 def different_bits_tally(acc: Callable, base: Table, terms: int) -> Tally:
     """A sum of as many signs as there are terms, of a stage [N, H, W, O] that counts different bits, uint32."""
     return Tally(lambda index: acc(index[0], index[2], index[3], index[1]), base, -2, 0, terms, "uint32")
+
+
+def equal_bits_tally(base: Table, visited: Table, terms: int) -> tuple[Table, Callable[[Callable], Tally]]:
+    """Where the count of equal bits has to begin so that twice of it is a sum of signs, and the tally of a stage
+    [N, H, W, O] that counts so, int16 if that is enough.
+
+    base : of different bits. visited : how many terms are counted, of which each is equal or different:
+    ``base - 2 * different = base - 2 * visited + 2 * equal``. terms : of the sum. Where the number of those that lie
+    inside is odd, so is the sum, whatever the filter, and 1 remains to be added.
+    """
+    odd = base.values[:1] % 2
+    values = (base.values - 2 * visited.values - odd) // 2
+    dtype = "int16" if -(1 << 15) <= values.min() and terms < 1 << 15 else "int32"
+    classes = base.rows, base.columns
+    rest = Table.of_number(int(odd.flat[0])) if (odd == odd.flat[0]).all() else Table(odd, *classes)
+
+    def tally_of(acc: Callable) -> Tally:
+        half = -(-terms // 2)
+        return Tally(lambda index: acc(index[0], index[2], index[3], index[1]), rest, 2, -half, half, dtype)
+
+    return Table(values.astype(dtype), *classes), tally_of
 
 
 def product_tally(acc: Callable, terms: int) -> Tally:

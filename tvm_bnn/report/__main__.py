@@ -1,4 +1,4 @@
-"""Measure, show and write down: `python -m tvm_bnn.report kernels|networks|ablation|precision`.
+"""Measure, show and write down: `python -m tvm_bnn.report kernels|networks|ablation|precision|instructions`.
 
 [--rows PATTERN ...] [--threads N ...] [--rounds N] [--mcpu CPU] [--target TARGET ...] [--json FILE]
 networks also on a device: [--rpc HOST:PORT | --tracker HOST:PORT --key KEY]
@@ -23,8 +23,9 @@ from rich.console import Console
 
 from tvm_bnn import artifact
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
-from tvm_bnn.errors import InputError, OutputError
-from tvm_bnn.report import ablation, kernels, networks, older_cpu, precision, tables
+from tvm_bnn.emulated import processor
+from tvm_bnn.errors import DeviceError, InputError, OutputError
+from tvm_bnn.report import ablation, instructions, kernels, networks, older_cpu, precision, tables
 from tvm_bnn.report.peers import BINARY_PEERS, Peer
 from tvm_bnn.report.site import HERE, OnDevice, Site
 from tvm_bnn.rpc import options as device_options
@@ -52,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(given)
+    return _count(options) if options.suite == instructions.SUITE else _compare(options, given)
+
+
+def _compare(options: argparse.Namespace, given: Sequence[str]) -> int:
+    """The suites that measure times, beside what else could run it and against limits."""
     # what would fail at the end is refused at the start
     suite = SUITES[options.suite]
     chosen = select(options.rows, suite.ROWS)
@@ -116,6 +122,27 @@ def competitors(options: argparse.Namespace, site: Site) -> tuple[list[Peer], di
     return peers, missing, names
 
 
+def _count(options: argparse.Namespace) -> int:
+    """The suite about an emulated processor, of which this machine's limits and peers say nothing."""
+    ignored = {"--threads": options.threads, "--mcpu": options.mcpu, "a device": device_options.names_device(options)}
+    if given := [option for option, value in ignored.items() if value]:
+        raise InputError(f"found {given[0]} with {instructions.SUITE}; it takes --target, --rows and --json")
+    chosen = select(options.rows, instructions.ROWS)
+    targets = [instructions.target_of(text) for text in options.target or [instructions.TARGET]]
+    writable(options.json)
+    if reason := processor.why_not():
+        raise DeviceError(reason)
+    with Progress() as progress:
+        rows = [row for target in targets for row in instructions.measure(chosen, target, progress)]
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
+    for table in instructions.tables(rows):
+        console.print(table)
+    if options.json:
+        write_json(options.json, {"rows": rows, "versions": versions()})
+        print(f"written to {options.json}")
+    return 0
+
+
 def select(patterns: Sequence[str] | None, known: Sequence[Choice]) -> list[Choice]:
     """The rows whose name a pattern matches, in the order of the suite; all without patterns.
 
@@ -144,7 +171,7 @@ def targets_of(options: argparse.Namespace, site: Site) -> list[Callable[[int], 
     if options.mcpu:
         return [partial(resolve, f"llvm -mcpu={options.mcpu}")]
     if options.target and options.suite != networks.SUITE:
-        raise InputError(f"found --target with {options.suite}; only {networks.SUITE} takes it: leave it out")
+        raise InputError(f"found --target with {options.suite}; only {networks.SUITE} and {instructions.SUITE} take it")
     for spec in options.target or ():
         if site is HERE and not (found := resolve(spec, 1)).native:
             raise InputError(
@@ -183,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tvm_bnn.report",
         description="Measure a machine, and what is compiled for it beside what else could run it.",
     )
-    parser.add_argument("suite", choices=list(SUITES), help="what to measure")
+    parser.add_argument("suite", choices=[*SUITES, instructions.SUITE], help="what to measure")
     parser.add_argument(
         "--rows", nargs="+", metavar="PATTERN", help="only these of its rows, such as 'bench-3x3*' (default: all)"
     )
@@ -202,7 +229,8 @@ def _parser() -> argparse.ArgumentParser:
         "--target",
         nargs="+",
         metavar="TARGET",
-        help="of networks: compile ours for each of these, which take turns (default: the processor that runs it)",
+        help="of networks: compile ours for each of these, which take turns (default: the processor that runs it); "
+        f"of instructions: the Arm processors that are emulated (default: {instructions.TARGET!r})",
     )
     device_options.add_device(parser)
     parser.add_argument("--json", metavar="FILE", help="write the figures here as well")

@@ -210,23 +210,29 @@ def to_bits(layer: Layer, kind: str) -> Kernel:
     )
 
 
-def to_float(layer: Layer, kind: str) -> Kernel:
-    """Bits -> float: scale, shift, plus a residual."""
+def to_float(layer: Layer, kind: str, residual: bool = True) -> Kernel:
+    """Bits -> float: scale, shift, plus a residual if there is one."""
 
-    def body(emit: Any, rng: np.random.Generator, x: relax.Var, y: relax.Var) -> tuple[relax.Var, relax.Var]:
-        integer = _bconv(emit, _positive(emit, x), layer, rng)
-        total = emit(relax.op.add(_scaled(emit, integer, layer.filters, rng), _channels_second(emit, y)))
+    def body(emit: Any, rng: np.random.Generator, x: relax.Var, *others: relax.Var) -> tuple[relax.Var, relax.Var]:
+        total = _scaled(emit, _bconv(emit, _positive(emit, x), layer, rng), layer.filters, rng)
+        for y in others:
+            total = emit(relax.op.add(total, _channels_second(emit, y)))
         return total, total
 
+    def twin() -> tuple[nn.Module, tuple[Tensor, ...]]:
+        inputs = _input(layer.size), _input(layer.out)
+        return (Residual(layer), inputs) if residual else (_float_conv(layer), inputs[:1])
+
+    maps = 2 if residual else 1
     return Kernel(
         f"{kind}-{_text(layer.size)}-float",
-        lambda: _built(body, _nchw(layer.size), (1, *layer.out)),
-        lambda: (Residual(layer), (_input(layer.size), _input(layer.out))),
+        lambda: _built(body, _nchw(layer.size), *([(1, *layer.out)] if residual else [])),
+        twin,
         binary_macs=layer.macs,
-        maps=(_bytes(layer.out), _bytes(layer.out)),
+        maps=(_bytes(layer.out),) * maps,
         valid_taps=layer.valid_taps,
         layer=layer,
-        residual=True,
+        residual=residual,
     )
 
 

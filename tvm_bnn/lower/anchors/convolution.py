@@ -26,13 +26,25 @@ from tvm import relax, te, tirx
 
 from tvm_bnn import ops
 from tvm_bnn.lower.anchors import Anchor, few_filters
-from tvm_bnn.lower.bit_counts import NIBBLES, byte_lanes, counts_bytes, different_bits, different_nibbles, looks_up
+from tvm_bnn.lower.bit_counts import (
+    HALF,
+    NIBBLES,
+    byte_lanes,
+    counts_bytes,
+    counts_dtype,
+    different_bits,
+    different_halves,
+    different_nibbles,
+    looks_up,
+    unit,
+    unit_lanes,
+)
 from tvm_bnn.lower.bounds import within
 from tvm_bnn.lower.frame import Frame
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
 from tvm_bnn.lower.matrix import BYTES, HALVES, multiplies, multiplies_bfloat16, multiplies_bits, sign_byte, tile_sums
 from tvm_bnn.lower.reader import Reader
-from tvm_bnn.lower.tally import Table, different_bits_tally, product_tally
+from tvm_bnn.lower.tally import Table, Tally, different_bits_tally, equal_bits_tally, product_tally
 from tvm_bnn.lower.words import word
 from tvm_bnn.relay_passes.borders import border_classes
 from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
@@ -135,7 +147,13 @@ def bit_sums(
     rows: Callable | None = None,
     columns: Callable | None = None,
 ):
-    """Stage ``acc`` of how many bits differ, counted as suits the target; arguments as of window_sums."""
+    """Stage ``acc`` of how many bits differ, counted as suits the target; arguments as of window_sums.
+
+    weights : in units of the target's.
+    """
+    if unit(target, shape[1]) == HALF:
+        dtype = counts_dtype(int(np.prod(taps)) * WORD)
+        return different_halves(reader, shape, taps, read, weights, groups, rows, False, target, dtype)
     if counts_bytes(target, shape[1]):
         return different_bits(reader, shape, taps, read, weights, groups, rows)
     return window_sums(reader, shape, taps, read, weights, lambda a, b: tirx.popcount(a ^ b), groups, rows, columns)
@@ -163,6 +181,11 @@ def _in_plane(top: int, left: int, y, x, height: int, width: int, rows: int, col
     return tirx.all(*tests) if tests else None
 
 
+def _bordered(inside, value, border):
+    """The value, or what stands for it in the border."""
+    return value if inside is None else tirx.if_then_else(inside, value, border)
+
+
 def _taps_inside(geometry: ops.BConv2DAttrs, axis: int, kernel: int, size: int, count: int) -> Callable | None:
     """Which taps of an axis (0: rows, 1: columns) a sum counts, as position -> (first, the one behind the last).
 
@@ -182,6 +205,14 @@ def _taps_inside(geometry: ops.BConv2DAttrs, axis: int, kernel: int, size: int, 
         return tirx.min(tirx.max(-tirx.floordiv(position * step - place, dilation), 0), kernel)
 
     return lambda position: (from_place(position, before), from_place(position, before + size))
+
+
+def _columns_inside(
+    geometry: ops.BConv2DAttrs, kernel: int, size: int, count: int, words_of_tap: int, target
+) -> Callable | None:
+    """The same of columns, where a register tile is a whole row."""
+    whole = target.popcount == "vpopcntdq" and count <= MOST_PIXELS and words_of_tap >= LEAST_WORDS
+    return _taps_inside(geometry, 1, kernel, size, count) if whole and geometry.groups == 1 else None
 
 
 def group_word(reader: Reader, data: relax.Expr, pixel: tuple, group, position, per_group: int):
@@ -214,20 +245,7 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     padding_word = padding_words(geometry.pad_value, per_group)
     (sy, sx), (dy, dx) = geometry.strides, geometry.dilation
     if multiplies_bits(target, filters, out[1], groups):
-        sums = tile_sums(
-            reader,
-            (batch, filters, *out),
-            frame,
-            np.where(weight, 1, -1).astype(np.int8).transpose(0, 2, 3, 1),
-            lambda n, y, x, c: sign_of(reader, data, (n, y - frame.top, x - frame.left), c),
-            lambda y, x, *size: _in_plane(frame.top, frame.left, y, x, height, width, *size),
-            width,
-            geometry.pad_value,
-            geometry,
-            runs=False,
-            shared=shared,
-        )
-        tally = product_tally(sums, int(np.prod(weight.shape[1:])))
+        tally = _sums_of_products(reader, call, weight, geometry, frame)
         return Anchor(tally.count, "matrix_conv", tally=tally)
 
     def unpadded(n, y, x, c):
@@ -238,8 +256,7 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
 
     def padded(n, y, x, c):
         inside = _in_plane(frame.top, frame.left, y, x, height, width, rows, columns)
-        taken = unpadded(n, y, x, c)
-        return taken if inside is None else tirx.if_then_else(inside, taken, padding_word(c % group_words))
+        return _bordered(inside, unpadded(n, y, x, c), padding_word(c % group_words))
 
     counted_rows, counted_columns = _taps_inside(geometry, 0, kernel[0], height, out[0]), None
     if groups == 1 and looks_up(target, filters):
@@ -247,30 +264,105 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
             reader, (batch, filters, *out), frame, weight, geometry, padded, target, counted_rows, shared
         )
     else:
-        if target.popcount == "vpopcntdq" and groups == 1 and out[1] <= MOST_PIXELS and group_words >= LEAST_WORDS:
-            counted_columns = _taps_inside(geometry, 1, kernel[1], width, out[1])
+        counted_columns = _columns_inside(geometry, kernel[1], width, out[1], group_words, target)
         source = padded
         if counted_columns is not None and reader.layout_of.get(data) is Layout.BITS:
             source = unpadded  # what does not count is not read
         elif any(geometry.padding) or groups > 1:
             size = (batch, rows, columns, groups * group_words)
             source = reader.once(shared, lambda: reader.compute(size, padded, "pad"))
+
+        def read(n, y, x, ky, kx, group, c):
+            row, column = y * sy + ky * dy + above, x * sx + kx * dx + before
+            return source(n, row, column, group * group_words + c)
+
+        if unit(target, filters) == HALF:
+            side_by_side = source is not padded or reader.has_stored_words(data)
+            tally = _sums_of_halves(reader, call, weight, geometry, read, target, counted_rows, side_by_side)
+            return Anchor(lambda index: tally.sum(reader.table, index), _family(groups), tally=tally)
         acc = bit_sums(
             reader,
             (batch, filters, *out),
             (kernel[0], kernel[1], group_words),
-            lambda n, y, x, ky, kx, group, c: source(
-                n, y * sy + ky * dy + above, x * sx + kx * dx + before, group * group_words + c
-            ),
+            read,
             constant_weights(reader, pack_words(weight.transpose(0, 2, 3, 1)), target.lanes32),
             target,
             groups,
             counted_rows,
             counted_columns,
         )
-    base = base_of_sums(weight, geometry, (height, width), out, (counted_rows is None, counted_columns is None))
+    base, _ = base_of_sums(weight, geometry, (height, width), out, (counted_rows is None, counted_columns is None))
     tally = different_bits_tally(acc, base, int(np.prod(weight.shape[1:])))
     return Anchor(lambda index: tally.sum(reader.table, index), _family(groups), tally=tally)
+
+
+def _sums_of_products(
+    reader: Reader, call: relax.Call, weight: np.ndarray, geometry: ops.BConv2DAttrs, frame: Frame
+) -> Tally:
+    """Stages of sums of products of signs on a matrix unit."""
+    data, (batch, filters, *out) = call.args[0], shape_of(call)
+    height, width = shape_of(data)[2:]
+    sums = tile_sums(
+        reader,
+        (batch, filters, out[0], out[1]),
+        frame,
+        np.where(weight, 1, -1).astype(np.int8).transpose(0, 2, 3, 1),
+        lambda n, y, x, c: sign_of(reader, data, (n, y - frame.top, x - frame.left), c),
+        lambda y, x, *size: _in_plane(frame.top, frame.left, y, x, height, width, *size),
+        width,
+        geometry.pad_value,
+        geometry,
+        runs=False,
+        shared=(data, geometry.pad_value),
+    )
+    return product_tally(sums, int(np.prod(weight.shape[1:])))
+
+
+def _sums_of_halves(
+    reader: Reader,
+    call: relax.Call,
+    weight: np.ndarray,
+    geometry: ops.BConv2DAttrs,
+    read: Callable,
+    target,
+    counted: Callable | None,
+    side_by_side: bool,
+) -> Tally:
+    """Stage ``acc`` of how many bits are equal, counted in halves of words.
+
+    read : as of window_sums, words. counted : ``rows`` of it. side_by_side : whether the words of a pixel, and the
+    pixels of a row, lie so.
+    """
+    (batch, _, *out), (filters, _, height, width) = shape_of(call), weight.shape
+    held, taps = words(weight.shape[1]), int(np.prod(weight.shape[1:]))
+    along = side_by_side and geometry.dilation[1] == 1 and geometry.groups == 1
+    # columns of the kernel that lie side by side are more channels: longer runs
+    window = (height, 1, width * held) if along else (height, width, held)
+    size = shape_of(call.args[0])[2:]
+    base, visited = base_of_sums(weight, geometry, (size[0], size[1]), tuple(out), (counted is None, True))
+    start, tally_of = equal_bits_tally(base, visited, taps)
+
+    def read_run(n, y, x, ky, kx, group, c):
+        return read(n, y, x, ky, kx + c // held, group, c % held) if along else read(n, y, x, ky, kx, group, c)
+
+    acc = different_halves(
+        reader,
+        (batch, filters, out[0], out[1]),
+        window,
+        read_run,
+        constant_weights(
+            reader,
+            pack_words(~weight.transpose(0, 2, 3, 1)).view("<u2").reshape(filters, *window[:2], -1),
+            unit_lanes(target, filters, out[1]),
+        ),
+        geometry.groups,
+        counted,
+        side_by_side,
+        target,
+        str(start.values.dtype),
+        lambda n, y, x, o: reader.table(start, (n, o, y, x)),
+    )
+    return tally_of(acc)
 
 
 def _sums_by_tables(
@@ -354,14 +446,14 @@ def base_of_sums(
     size: tuple[int, int],
     out: tuple[int, ...],
     outside: tuple[bool, bool],
-) -> Table:
-    """K, plus what zero padding takes back, per filter and border class.
+) -> tuple[Table, Table]:
+    """K, plus what zero padding takes back, per filter and border class; and the number of terms that are visited.
 
     outside : whether sums count the rows, and the columns, of taps that lie outside.
     """
     taps = int(np.prod(weight.shape[1:]))
     if geometry.pad_value != 0 or not any(geometry.padding):
-        return Table.of_number(taps)
+        return Table.of_number(taps), Table.of_number(taps)
     per_tap = np.where(weight, 1, -1).sum(axis=1)
     (row_class, row_masks), (column_class, column_masks) = (
         border_classes(size[a], weight.shape[2 + a], geometry.strides[a], geometry.dilation[a], before, out[a])
@@ -369,8 +461,10 @@ def base_of_sums(
     )
     inside = np.einsum("ry,cx->rcyx", np.stack(row_masks), np.stack(column_masks))
     terms = np.einsum("ry,cx->rcyx", np.stack(row_masks) | outside[0], np.stack(column_masks) | outside[1])
-    values = weight.shape[1] * terms.sum(axis=(2, 3)) + np.einsum("oyx,rcyx->orc", per_tap, ~inside & terms)
-    return Table(values.astype(np.int32), tuple(row_class), tuple(column_class))
+    visited = weight.shape[1] * terms.sum(axis=(2, 3))
+    values = visited + np.einsum("oyx,rcyx->orc", per_tap, ~inside & terms)
+    classes = tuple(row_class), tuple(column_class)
+    return Table(values.astype(np.int32), *classes), Table(visited[None].astype(np.int32), *classes)
 
 
 def _is_planar(reader: Reader, expr: relax.Expr) -> bool:
@@ -430,8 +524,7 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
 
     def padded(n, y, x, c):
         valid = inside(y, x, rows, columns)
-        value = element(n, y, x, c).astype(sums)
-        return value if valid is None else tirx.if_then_else(valid, value, tirx.const(0, sums))
+        return _bordered(valid, element(n, y, x, c).astype(sums), tirx.const(0, sums))
 
     planar = _is_planar(reader, data)
     if sums == "float32" and few_filters.suits(reader, weight, geometry, out[1], target):

@@ -5,8 +5,9 @@ from tvm import relax, te, tirx
 from tvm_bnn.lower.anchors import Anchor
 from tvm_bnn.lower.anchors.convolution import bit_sums
 from tvm_bnn.lower.anchors.reduction import last_channels
+from tvm_bnn.lower.bit_counts import half, unit, unit_lanes
 from tvm_bnn.lower.index import broadcast_index
-from tvm_bnn.lower.layout import padded_channels, round_up, words
+from tvm_bnn.lower.layout import WORD, padded_channels, round_up, words
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.tally import Table, different_bits_tally
 from tvm_bnn.lower.words import word
@@ -41,13 +42,16 @@ def bmatmul(reader: Reader, call: relax.Call, target) -> Anchor:
     left, right = call.args
     batch, length, height, width = shape_of(left)
     columns = shape_of(right)[3]
-    lanes = min(target.lanes32, padded_channels(columns))
+    lanes = min(unit_lanes(target, columns, width), padded_channels(columns))
+    parts = WORD // unit(target, columns)
 
-    def column_words(b, block, k, lane):
-        return word(reader, right, (b, tirx.const(0, "int32"), tirx.min(block * lanes + lane, columns - 1)), k)
+    def column_units(b, block, k, lane):
+        pixel = (b, tirx.const(0, "int32"), tirx.min(block * lanes + lane, columns - 1))
+        whole = word(reader, right, pixel, k // parts)
+        return whole if parts == 1 else half(whole, whole, k % parts, 1)
 
     blocks = padded_channels(columns) // lanes
-    filters = reader.compute((batch, blocks, words(length), lanes), column_words, "filters")
+    filters = reader.compute((batch, blocks, words(length) * parts, lanes), column_units, "filters")
     acc = bit_sums(
         reader,
         (batch, columns, height, width),

@@ -31,6 +31,7 @@ from tvm import relax, te, tirx
 
 from tvm_bnn import ops
 from tvm_bnn.lower.anchors import Anchor, convolution
+from tvm_bnn.lower.bit_counts import HALF, counts_dtype, different_halves, unit
 from tvm_bnn.lower.layout import WORD, padded_channels, round_up, words
 from tvm_bnn.lower.matrix import BYTES, TILE_PIXELS, multiplies_bits, sum_of_products, tile_weights
 from tvm_bnn.lower.reader import Reader
@@ -152,7 +153,7 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         tally = product_tally(_products(reader, call, shared, weight), terms)
         return Anchor(tally.count, "matrix_upsampled_conv", tally=tally)
     height, width = (extent * scale for extent, scale in zip(shape_of(shared.source)[2:], shared.scales, strict=True))
-    base = convolution.base_of_sums(weight, shared.geometry, (height, width), out, (True, True))
+    base, _ = convolution.base_of_sums(weight, shared.geometry, (height, width), out, (True, True))
     tally = different_bits_tally(_counts(reader, call, shared, weight, target), base, terms)
     return Anchor(lambda index: tally.sum(reader.table, index), "upsampled_conv", tally=tally)
 
@@ -189,7 +190,8 @@ def _counts(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarray
     """Stages ``pad``, parts and ``acc`` of how many bits differ."""
     (batch, channels, *_), out = shape_of(shared.source), shape_of(call)[2:]
     needed = shared.counts(1, out[1])
-    pixels = _pixels_of_part(max(needed), target)
+    halves = unit(target, len(weight)) == HALF
+    pixels = _pixels_of_part(max(needed), target, halves)
     widths = [max(round_up(count, pixels), 2 * pixels) for count in needed]
     padding_word = convolution.padding_words(shared.geometry.pad_value, channels)
 
@@ -200,32 +202,48 @@ def _counts(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarray
     reach = shared.reach(0, shared.counts(0, out[0])), shared.reach(1, widths)
     source = shared.copy(reader, reach, lambda: reader.compute((batch, *reach, words(channels)), padded, "pad"))
 
-    values = convolution.constant_weights(reader, convolution.pack_words(shared.order(weight)), target.lanes32)
+    ordered = convolution.pack_words(shared.order(weight))
+    values = convolution.constant_weights(
+        reader, ordered.view("<u2") if halves else ordered, WORD if halves else target.lanes32
+    )
+    dtype = counts_dtype(math.prod(weight.shape[1:]))
 
     def part(tall: SharedTaps, wide: SharedTaps, shape: tuple[int, int, int, int], name: str):
         first_row, first_column = shared.place(0, tall), shared.place(1, wide)
-        extents = {"ky": len(tall.taps), "kx": len(wide.taps), "kc": words(channels)}
-        axes = [reader.reduce_axis(extent, axis) for axis, extent in extents.items()]
+        taps = len(tall.taps), len(wide.taps), words(channels)
+
+        def taken(n, y, x, ky, kx, _group, kc):
+            row = y + (tall.first - shared.origin(0)) + ky * tall.dilation
+            column = x + (wide.first - shared.origin(1)) + kx * wide.dilation
+            return source(n, row, column, kc)
+
+        def weights(n, o, ky, kx, k):
+            return values(n, o, first_row + ky, first_column + kx, k)
+
+        if halves:
+            size = shape[0], shape[3], shape[1], shape[2]
+            return different_halves(
+                reader, size, taps, taken, weights, 1, None, True, target, dtype, name=name, attrs={"pixels": pixels}
+            )
+        axes = [reader.reduce_axis(extent, axis) for axis, extent in zip(("ky", "kx", "kc"), taps, strict=True)]
         ky, kx, kc = (axis.var for axis in axes)
 
         def count(n, y, x, o):
-            row = y + (tall.first - shared.origin(0)) + ky * tall.dilation
-            column = x + (wide.first - shared.origin(1)) + kx * wide.dilation
-            taken, taps = source(n, row, column, kc), values(n, o, first_row + ky, first_column + kx, kc)
-            return te.sum(tirx.popcount(taken ^ taps), axis=axes)
+            different = taken(n, y, x, ky, kx, 0, kc) ^ weights(n, o, ky, kx, kc)
+            return te.sum(tirx.popcount(different), axis=axes)
 
         return reader.compute(shape, count, name, {"pixels": pixels})
 
     return _added_up(reader, call, shared, widths, part)
 
 
-def _pixels_of_part(width: int, target) -> int:
-    """Pixels of a register tile of a part; with them go two vectors of filters.
+def _pixels_of_part(width: int, target, halves: bool) -> int:
+    """Pixels of a register tile of a part, of two vectors of filters; halves of words take a register more a pixel.
 
     What counts is the number of tiles of a row, each of so many sums, loads of a pixel and of weights.
     """
     vectors = min(2, WORD // target.lanes32)
-    most = (target.registers - 4) // vectors - 1
+    most = (target.registers - 4) // vectors - (2 if halves else 1)
     return min(range(1, max(most, 1) + 1), key=lambda p: -(-width // p) * (p * vectors + p + vectors))
 
 

@@ -3,13 +3,22 @@
  * It listens on a free port of this machine, prints the port, serves the first client that connects, and ends. A file
  * that the client uploads has the name that the client gives it. In C, because the C library is all that a cross
  * compiler then has to bring.
+ *
+ * Where the emulator counts instructions (counter.c) into the file that $TVM_BNN_COUNTS names, a virtual machine whose
+ * instrument is the factory "tvm_bnn.counter" notes them: a line of JSON for each call, in the order of the calls, in
+ * the file ./calls.
  */
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <tvm/ffi/c_api.h>
+#include <unistd.h>
+
+#include "counts.h"
 
 #define MAGIC 0xff271 /* what both sides of the protocol send first */
 #define NAME "server:"
@@ -72,6 +81,12 @@ static void publish(const char* name, TVMFFIObjectHandle value) {
   check(TVMFFIFunctionSetGlobal(&key, value, 1) == 0, name);
 }
 
+static TVMFFIObjectHandle made(TVMFFISafeCallType call) {
+  TVMFFIObjectHandle own = NULL;
+  check(TVMFFIFunctionCreate(NULL, call, NULL, &own) == 0, "cannot make a function");
+  return own;
+}
+
 /* The place of an uploaded file: its name. */
 static int place(void* self, const TVMFFIAny* arguments, int32_t count, TVMFFIAny* result) {
   (void)self;
@@ -80,10 +95,57 @@ static int place(void* self, const TVMFFIAny* arguments, int32_t count, TVMFFIAn
   return -1;
 }
 
+static const struct noted* noted; /* how much the emulator had counted when a call began, and when it ended */
+
+static TVMFFIByteArray string(const TVMFFIAny* value) {
+  if (value->type_index == kTVMFFISmallStr) return (TVMFFIByteArray){value->v_bytes, value->small_str_len};
+  if (value->type_index == kTVMFFIRawStr) return text(value->v_c_str);
+  check(value->type_index == kTVMFFIStr, "a name is expected");
+  return *(TVMFFIByteArray*)((char*)value->v_obj + sizeof(TVMFFIObject));
+}
+
+/* The instrument: called with (function, name, whether it is about to be called, result, arguments ...). */
+static int note(void* self, const TVMFFIAny* arguments, int32_t count, TVMFFIAny* result) {
+  (void)self;
+  check(count >= 3, "a name and a moment are expected");
+  *result = (TVMFFIAny){.type_index = kTVMFFIInt, .v_int64 = 0}; /* go on */
+  syscall(arguments[2].v_int64 ? CALL_BEGINS : CALL_ENDS);
+  if (arguments[2].v_int64) return 0;
+  FILE* calls = fopen("calls", "a");
+  check(calls != NULL, "cannot write the calls");
+  TVMFFIByteArray name = string(&arguments[1]);
+  unsigned long long executed = noted->end.total - noted->begin.total;
+  fprintf(calls, "{\"function\": \"%.*s\", \"total\": %llu, \"of\": {", (int)name.size, name.data, executed);
+  const char* between = "";
+  for (uint64_t i = 0; i < noted->end.names; ++i) {
+    executed = noted->end.of[i].count - noted->begin.of[i].count;
+    if (!executed) continue;
+    fprintf(calls, "%s\"%s\": %llu", between, noted->end.of[i].name, executed);
+    between = ", ";
+  }
+  fprintf(calls, "}}\n");
+  check(fclose(calls) == 0, "cannot write the calls");
+  return 0;
+}
+
+static int counter(void* self, const TVMFFIAny* arguments, int32_t count, TVMFFIAny* result) {
+  (void)self, (void)arguments, (void)count;
+  *result = (TVMFFIAny){.type_index = kTVMFFIFunction};
+  result->v_obj = made(note);
+  return 0;
+}
+
+static void read_counts(const char* path) {
+  int file = open(path, O_RDONLY);
+  check(file >= 0, path);
+  noted = mmap(NULL, sizeof(*noted), PROT_READ, MAP_SHARED, file, 0);
+  check(noted != MAP_FAILED && close(file) == 0, path);
+  publish("tvm_bnn.counter", made(counter));
+}
+
 int main(void) {
-  TVMFFIObjectHandle own = NULL;
-  check(TVMFFIFunctionCreate(NULL, place, NULL, &own) == 0, "cannot make a function");
-  publish("tvm.rpc.server.workpath", own);
+  if (getenv("TVM_BNN_COUNTS")) read_counts(getenv("TVM_BNN_COUNTS"));
+  publish("tvm.rpc.server.workpath", made(place));
   publish("tvm.rpc.server.load_module", function("ffi.ModuleLoadFromFile"));
   int client = connection();
   greet(client);
