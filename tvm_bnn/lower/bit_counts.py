@@ -243,10 +243,12 @@ def different_halves(
     def add_halves(n, y, x, o):
         group = tirx.min(o // per_group, groups - 1) if groups > 1 else 0
         kx, first = block // (held // size), block % (held // size) * size
-        words = (read(n, y, x, ky, kx, group, place) for place in (first, first + part // 2))
-        different = half(*words, part, size) ^ weights(n, o, ky, kx, 2 * first + part)
+        begin, own = (read(n, y, x, ky, kx, group, place) for place in (first, first + part // 2))
+        different = half(begin, own, part, size) ^ weights(n, o, ky, kx, 2 * first + part)
         value = tirx.popcount(different).astype(dtype)
-        value = value if rows is None else within(*rows(y), ky, value)
+        if rows:
+            top, bottom = rows(y)
+            value = within(top, bottom, ky, value)
         return te.sum(value if start is None else starting_at(start(n, y, x, o), value), axis=axes)
 
     shape = (batch, height, width, padded_channels(filters))

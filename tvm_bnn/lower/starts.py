@@ -33,9 +33,8 @@ def _started(stmt: tirx.Stmt) -> tirx.Stmt:
         return stmt
     block = stmt.block
     body, init = _started(block.body), block.init
-    added = body.value.b if isinstance(body, tirx.BufferStore) and isinstance(body.value, tirx.Add) else None
-    if getattr(getattr(added, "op", None), "name", "") == _STARTING_AT:
-        start, term = added.args
+    if isinstance(body, tirx.BufferStore) and _is_starting(body.value):
+        start, term = body.value.b.args
         body = tirx.BufferStore(body.buffer, body.value.a + term, body.indices)
         init = tirx.BufferStore(init.buffer, start, init.indices)
     made = SBlock(
@@ -43,3 +42,7 @@ def _started(stmt: tirx.Stmt) -> tirx.Stmt:
         block.alloc_buffers, block.match_buffers, block.annotations,
     )  # fmt: skip
     return SBlockRealize(stmt.iter_values, stmt.predicate, made)
+
+
+def _is_starting(value) -> bool:
+    return isinstance(value, tirx.Add) and getattr(getattr(value.b, "op", None), "name", "") == _STARTING_AT

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeGuard
 
 import numpy as np
 import torch
@@ -246,19 +246,26 @@ def _layers(name: str, network: nn.Module, inputs: tuple[Tensor, ...], target: T
 
 def tables(rows: Sequence[KernelRow | NetworkRow]) -> list[Table]:
     """What the rows show: a table of the kernels, and one of each network's layers."""
-    shown = []
-    for target in dict.fromkeys(row["target"] for row in rows if "float_macs" in row):
-        kernels = [row for row in rows if row["target"] == target and "float_macs" in row]
+    shown, kernels = [], [row for row in rows if _is_kernel(row)]
+    for target in dict.fromkeys(row["target"] for row in kernels):
         table = Table(title=f"{target}: binary MACs of an executed instruction", title_justify="left")
         heads = ("row", "valid taps", "float out", "bits out", "inner loop", "of a cycle (llvm-mca)", "schedule")
         for head in heads:
             table.add_column(head, justify="left" if head in ("row", "schedule") else "right", no_wrap=True)
-        for row in kernels:
+        for row in (row for row in kernels if row["target"] == target):
             figures = (row["float_macs"], row["bit_macs"], row["loop_macs"], row["cycle_macs"])
             numbers = [f"{figure:.2f}" for figure in figures]
             table.add_row(row["name"], f"{row['valid_taps']:.1%}", *numbers, row["rule"])
         shown.append(table)
-    return shown + [_network_table(row) for row in rows if "layers" in row]
+    return shown + [_network_table(row) for row in rows if _is_network(row)]
+
+
+def _is_kernel(row: KernelRow | NetworkRow) -> TypeGuard[KernelRow]:
+    return "rule" in row
+
+
+def _is_network(row: KernelRow | NetworkRow) -> TypeGuard[NetworkRow]:
+    return "layers" in row
 
 
 def _network_table(row: NetworkRow) -> Table:
