@@ -1,6 +1,5 @@
 """Boards: folders in which the commands of a bundle run, on this machine or on an emulated one, with nothing else."""
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -14,13 +13,14 @@ import tvm
 from PIL import Image
 from tvm import relax
 
+from tests import emulator
 from tests.rpc.conftest import segmenter
 from tvm_bnn import artifact, linker, package, runtime
+from tvm_bnn.emulated import processor
 from tvm_bnn.targets import host
 
 CPU = "cortex-a72"
-QEMU, SYSTEM = "qemu-aarch64", Path("/usr/aarch64-linux-gnu")
-EMULATOR = [QEMU, "-cpu", CPU, "-L", str(SYSTEM)]
+EMULATOR = [processor.QEMU, "-cpu", CPU, "-L", str(processor.SYSTEM)]
 
 
 @dataclass
@@ -44,13 +44,6 @@ class Board:
     def runner(self, *arguments) -> subprocess.CompletedProcess[str]:
         """Run the bundle's own program."""
         return self.run(self.folder / "run", *arguments)
-
-
-def need_emulator() -> None:
-    """Skip the test where there is no emulator, unless there has to be one."""
-    if shutil.which(QEMU) is None or not (SYSTEM / "lib" / "libstdc++.so.6").exists():
-        reason = "no emulator here; try: apt-get install qemu-user libc6-arm64-cross libstdc++6-arm64-cross"
-        (pytest.fail if os.environ.get("TVM_BNN_NEEDS_EMULATOR") else pytest.skip)(reason)
 
 
 def packed(network: Path, folder: Path, *options: str) -> Path:
@@ -141,6 +134,6 @@ def here(tmp_path_factory, bundle) -> Board:
 @pytest.fixture(scope="session")
 def arm_bundle(tmp_path_factory, image, picture) -> Path:
     """The bundle of the segmenter for a Cortex-A72."""
-    need_emulator()
+    emulator.need()
     folder = tmp_path_factory.mktemp("arm")
     return packed(segmenter(f"llvm -mcpu={CPU}", image, folder), folder, "--input-example", str(picture))

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import tvm_bnn
-from tests.package.conftest import EMULATOR, Board, commands, need_emulator, packed, plain_network, unpacked
+from tests import emulator
+from tests.package.conftest import EMULATOR, Board, commands, packed, plain_network, unpacked
 from tvm_bnn import run, runtime, runtime_libraries
 from tvm_bnn.bundle import runner
 from tvm_bnn.targets import host_arch
@@ -60,7 +61,7 @@ def test_results_are_those_of_this_machine_in_every_bit(here, arm_bundle, networ
 
 
 def test_shipped_network_is_small_and_runs_on_an_emulated_board(tmp_path):
-    need_emulator()
+    emulator.need()
     path = tmp_path / "demo.bnn"
     tvm_bnn.compile("tvm_bnn.examples.ding2024:demo", target="raspberry-pi/4", name="demo").save(path)
     archive = packed(path, tmp_path)

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.package.conftest import EMULATOR, SYSTEM, need_emulator, packed, plain_network, unpacked
+from tests import emulator
+from tests.package.conftest import EMULATOR, packed, plain_network, unpacked
 from tests.rpc.conftest import segmenter
 from tvm_bnn import artifact, run, targets
 from tvm_bnn.bundle import runner
+from tvm_bnn.emulated import processor
 
 SCALED = {"preprocessing": {"scale": 1 / 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}}
 NETWORKS = {
@@ -279,7 +281,7 @@ def test_bundles_that_lack_something(here, picture, tmp_path, name, damage, mess
 
 
 def test_another_processor_is_told_before_it_can_crash(tmp_path, image, picture):
-    need_emulator()
+    emulator.need()
     archive = packed(segmenter("llvm -mcpu=cortex-a76", image, tmp_path), tmp_path)
     home = tmp_path / "board"
     home.mkdir()
@@ -293,12 +295,13 @@ def test_board_without_a_c_plus_plus_library(arm_bundle, picture, tmp_path):
     """An emulated system that has nothing but the C library."""
     libraries = tmp_path / "system" / "lib"
     libraries.mkdir(parents=True)
-    for path in (SYSTEM / "lib").iterdir():
+    for path in (processor.SYSTEM / "lib").iterdir():
         if not path.name.startswith("libstdc++"):
             (libraries / path.name).symlink_to(path)
     home = tmp_path / "board"
     home.mkdir()
-    board = unpacked(arm_bundle, home, [word.replace(str(SYSTEM), str(tmp_path / "system")) for word in EMULATOR])
+    bare = [word.replace(str(processor.SYSTEM), str(tmp_path / "system")) for word in EMULATOR]
+    board = unpacked(arm_bundle, home, bare)
     check_error(board.runner(picture), r"runtime: libstdc\+\+.so.6: .*; try: sudo apt-get install libstdc\+\+6")
 
 
