@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -57,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--advertise", metavar="HOST", help="host under which clients reach it, where the tracker sees another one"
     )
+    serve.add_argument(
+        "--emulate",
+        metavar="CPU",
+        help="be an emulated 64-bit Arm processor instead, such as cortex-a72: its results are right, and it counts "
+        "instructions where others take time",
+    )
     tracker = commands.add_parser(
         "tracker", help="lend devices to one client at a time", description="Lend devices to one client at a time."
     )
@@ -99,15 +106,21 @@ def _serve(options: argparse.Namespace) -> int:
         raise InputError("found --advertise without --tracker, which is whom it tells")
     address = _listening(options, "this server")
     with held_back():
+        from tvm_bnn.emulated import processor
         from tvm_bnn.rpc import board, server
         from tvm_bnn.rpc.tracker import Tracker
-    described = board.describe()
-    for line in described.lines():
-        print(line)
-    _warn(described)
+    session = None
+    if options.emulate:
+        session = processor.started_by(options.emulate, 1, Path("counts"))
+        print(f"an emulated {options.emulate}: its times mean nothing, its instructions are counted")
+    else:
+        described = board.describe()
+        for line in described.lines():
+            print(line)
+        _warn(described)
     if options.tracker:
         Tracker(options.tracker).close()
-    with server.serve(address, options.tracker, options.key, options.advertise) as running:
+    with server.serve(address, options.tracker, options.key, options.advertise, session) as running:
         where = f", as {options.key} of the tracker at {options.tracker}" if options.tracker else ""
         print(f"listening at {address}{where}; Ctrl-C ends it", flush=True)
         return _wait(running)

@@ -18,7 +18,7 @@ from tvm_bnn.console import ArgumentParser, main_guard, positive
 from tvm_bnn.errors import InputError, TargetError
 from tvm_bnn.interrupt import held_back
 from tvm_bnn.rpc import options as device_options
-from tvm_bnn.tuning.log import FOLDER
+from tvm_bnn.tuning.log import FOLDER, INSTRUCTIONS, SECONDS
 
 if TYPE_CHECKING:
     from tvm_bnn.frontend.source import Source
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tuner.run()
         finally:
             pool.close()
-    print_table(console, table(tuner.states, tuner.limits))
+    print_table(console, table(tuner.states, tuner.limits, pool.unit))
     for line in _outcome(tuner):
         console.print(line)
     if place.here and tuner.choices:
@@ -101,11 +101,15 @@ def _end_to_end(source: Source, target: Target, sign_zero: str, records: Mapping
 def _outcome(tuner: Tuner) -> list[str]:
     """What was gained, in lines."""
     chosen = [state for state in tuner.states if state.chosen]
-    lines = [f"{len(chosen)} of {len(tuner.states)} kernels are faster than with the schedules' own decisions"]
+    better = "faster" if tuner.pool.unit == SECONDS else "shorter"
+    lines = [f"{len(chosen)} of {len(tuner.states)} kernels are {better} than with the schedules' own decisions"]
     before = sum(state.default * state.task.uses for state in tuner.states)
     after = sum(
         state.default * state.task.uses / (state.chosen.gain if state.chosen else 1.0) for state in tuner.states
     )
+    if tuner.pool.unit == INSTRUCTIONS:
+        counted = f"they execute {before / 1e6:.2f} million instructions, {after / 1e6:.2f} million with the records"
+        return [*lines, counted, f"records are in {tuner.log_path}; compile uses those of times alone"]
     if tuner.states:
         lines.append(f"they take {1e3 * before:.2f} ms one after the other, and {1e3 * after:.2f} ms with the records")
     return [*lines, f"records are in {tuner.log_path}; compile finds them there"]

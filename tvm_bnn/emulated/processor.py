@@ -102,13 +102,8 @@ def listening(cpu: str = "cortex-a72", threads: int = 1, folder: Path | None = N
     DeviceError if there is none here, or if the processor stops before the session is over, as it does at an
     instruction that it lacks.
     """
-    if reason := why_not():
-        raise DeviceError(reason)
-    environment, plugin = {**os.environ, "TVM_NUM_THREADS": str(threads)}, []
-    if folder is not None:
-        environment[COUNTS] = str(folder / "counts")
-        plugin = ["-plugin", f"{counter()},counts={environment[COUNTS]}"]
-    command = [QEMU, "-cpu", cpu, *plugin, "-L", str(SYSTEM), str(server())]
+    command, added = started_by(cpu, threads, folder / "counts" if folder else None)
+    environment = {**os.environ, **added}
     with tempfile.TemporaryDirectory(prefix="emulated-arm-") as own, tempfile.TemporaryFile("w+") as said:
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": said, "text": True}
         with subprocess.Popen(command, cwd=folder or own, env=environment, **pipes) as process:
@@ -123,6 +118,20 @@ def listening(cpu: str = "cortex-a72", threads: int = 1, folder: Path | None = N
                 raise DeviceError(f"the emulated {cpu} stopped, exit code {code}: {said.read().strip()}") from error
             finally:
                 process.kill()
+
+
+def started_by(cpu: str, threads: int, counts: Path | None) -> tuple[list[str], dict[str, str]]:
+    """The command that starts a server (server.c says what it does), and what it needs in its environment.
+
+    counts : the file in which it counts instructions; where it has none, it cannot.
+
+    Raises DeviceError where there is no emulator here.
+    """
+    if reason := why_not():
+        raise DeviceError(reason)
+    plugin = ["-plugin", f"{counter()},counts={counts}"] if counts else []
+    environment = {"TVM_NUM_THREADS": str(threads), **({COUNTS: str(counts)} if counts else {})}
+    return [QEMU, "-cpu", cpu, *plugin, "-L", str(SYSTEM), str(server())], environment
 
 
 def _ended(process: subprocess.Popen) -> int | None:

@@ -1,12 +1,14 @@
 /* One session of TVM's RPC protocol, without Python: it is compiled for AArch64 and runs under qemu-user.
  *
- * It listens on a free port of this machine, prints the port, serves the first client that connects, and ends. A file
- * that the client uploads has the name that the client gives it. In C, because the C library is all that a cross
- * compiler then has to bring.
+ * It listens on a free port of this machine, prints the port, serves the first client that connects, and ends. With an
+ * argument, the number of an open file, it serves the client at the other end, who has been greeted. A file that the
+ * client uploads has the name that the client gives it. In C, because the C library is all that a cross compiler then
+ * has to bring.
  *
  * Where the emulator counts instructions (counter.c) into the file that $TVM_BNN_COUNTS names, a virtual machine whose
  * instrument is the factory "tvm_bnn.counter" notes them: a line of JSON for each call, in the order of the calls, in
- * the file ./calls.
+ * the file ./calls; and "tvm_bnn.count" calls a function of a module, given with its name and arguments, and returns
+ * how many it executed.
  */
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -135,20 +137,40 @@ static int counter(void* self, const TVMFFIAny* arguments, int32_t count, TVMFFI
   return 0;
 }
 
+/* Called with (module, name of a function, arguments ...): instructions of one call. */
+static int count_call(void* self, const TVMFFIAny* arguments, int32_t count, TVMFFIAny* result) {
+  (void)self;
+  check(count >= 2, "a module and a name are expected");
+  TVMFFIAny asked[3] = {arguments[0], arguments[1], {.type_index = kTVMFFIBool, .v_int64 = 1}};
+  TVMFFIAny found = {.type_index = kTVMFFINone}, nothing = {.type_index = kTVMFFINone};
+  if (TVMFFIFunctionCall(function("ffi.ModuleGetFunction"), asked, 3, &found)) return -1;
+  if (found.type_index != kTVMFFIFunction) {
+    TVMFFIErrorSetRaisedFromCStr("AttributeError", "the module has no such function");
+    return -1;
+  }
+  syscall(CALL_BEGINS);
+  int failed = TVMFFIFunctionCall(found.v_obj, (TVMFFIAny*)arguments + 2, count - 2, &nothing);
+  syscall(CALL_ENDS);
+  TVMFFIObjectDecRef(found.v_obj);
+  *result = (TVMFFIAny){.type_index = kTVMFFIInt, .v_int64 = (int64_t)(noted->end.total - noted->begin.total)};
+  return failed;
+}
+
 static void read_counts(const char* path) {
   int file = open(path, O_RDONLY);
   check(file >= 0, path);
   noted = mmap(NULL, sizeof(*noted), PROT_READ, MAP_SHARED, file, 0);
   check(noted != MAP_FAILED && close(file) == 0, path);
   publish("tvm_bnn.counter", made(counter));
+  publish("tvm_bnn.count", made(count_call));
 }
 
-int main(void) {
+int main(int count, char** arguments) {
   if (getenv("TVM_BNN_COUNTS")) read_counts(getenv("TVM_BNN_COUNTS"));
   publish("tvm.rpc.server.workpath", made(place));
   publish("tvm.rpc.server.load_module", function("ffi.ModuleLoadFromFile"));
-  int client = connection();
-  greet(client);
+  int client = count > 1 ? atoi(arguments[1]) : connection();
+  if (count == 1) greet(client);
   TVMFFIAny socket_number = {.type_index = kTVMFFIInt, .v_int64 = client}, nothing = {.type_index = kTVMFFINone};
   check(TVMFFIFunctionCall(function("rpc.ServerLoop"), &socket_number, 1, &nothing) == 0, "the session failed");
   return 0;

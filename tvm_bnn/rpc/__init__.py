@@ -6,3 +6,6 @@
 DESCRIBE = "tvm_bnn.device.describe"
 USE_THREADS = "tvm_bnn.device.use_threads"
 CALLS = "tvm_bnn.device.calls"
+#: What the server of an emulated processor offers (tvm_bnn/emulated/server.c): (module, name of a function, arguments)
+#: -> how many instructions a call executes.
+COUNT = "tvm_bnn.count"

@@ -21,7 +21,7 @@ from tvm import rpc
 
 from tvm_bnn.call_times import Call
 from tvm_bnn.errors import DeviceError
-from tvm_bnn.rpc import CALLS, DESCRIBE, USE_THREADS, board
+from tvm_bnn.rpc import CALLS, COUNT, DESCRIBE, USE_THREADS, board
 from tvm_bnn.rpc.address import Address
 from tvm_bnn.rpc.tracker import Lent, Tracker
 
@@ -176,6 +176,11 @@ def calls(session: Session, machine: Any, function: str, runs: int) -> list[list
     """`tvm_bnn.call_times.recorded` there, of a virtual machine of the device's; empty where its server cannot."""
     offered = _offered(session, CALLS)
     return [] if offered is None else session.ask("timing calls", lambda: json.loads(offered(machine, function, runs)))
+
+
+def counter(session: Session) -> Callable[..., int] | None:
+    """What counts the instructions of a call there, see COUNT; None where the device is none that is emulated."""
+    return _offered(session, COUNT)
 
 
 def _offered(session: Session, name: str) -> Callable[..., Any] | None:

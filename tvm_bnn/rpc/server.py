@@ -37,6 +37,9 @@ from tvm_bnn.runtime import use_threads
 _RANDOM = "tvm.contrib.random.random_fill_for_measure"
 _EXTRA_LIBRARY = "tvm_runtime_extra"
 _PR_SET_PDEATHSIG = 1
+#: A program that serves one session, given the number of the open connection behind its arguments; and what its
+#: environment has beside.
+Emulated = tuple[list[str], dict[str, str]]
 #: Seconds between a failure and listening again.
 _PAUSE_S = 0.2
 
@@ -68,17 +71,24 @@ class Server:
         self.stop()
 
 
-def serve(address: Address, tracker: Address | None = None, key: str = "", advertised: str | None = None) -> Server:
+def serve(
+    address: Address,
+    tracker: Address | None = None,
+    key: str = "",
+    advertised: str | None = None,
+    session: Emulated | None = None,
+) -> Server:
     """Start a device's server; it ends when the thread ends that started it.
 
     tracker, key : where it announces itself, and as what.
     advertised : host under which clients reach it, where that is another than the tracker sees it come from.
+    session : the program that serves each session, where this is not to be the device.
 
     Raises DeviceError where it cannot listen.
     """
     # as a plain tuple: the processes on the way know TVM alone
     where = None if tracker is None else (tracker.host, tracker.port)
-    prepare = functools.partial(_prepare, key, where)
+    prepare = functools.partial(_prepare, key, where, session)
 
     def started() -> Any:
         return tvm_server.Server(
@@ -125,8 +135,10 @@ def _listening(start: Callable[[], Any], address: Address) -> Server:
 # --- in the server's process --------------------------------------------------------------------------------------
 
 
-def _prepare(key: str, tracker: tuple[str, int] | None) -> None:
+def _prepare(key: str, tracker: tuple[str, int] | None, session: Emulated | None = None) -> None:
     """What the process does before it listens; sessions are forks of it."""
+    if session is not None:
+        tvm_server._serve_loop = functools.partial(_replace, session)
     if tvm.get_global_func(_RANDOM, allow_missing=True) is None:
         load_lib_ctypes("tvm", _EXTRA_LIBRARY, "RTLD_GLOBAL", extra_lib_paths=libinfo.package_lib_paths())
     board.describe()  # what it asks LLVM, and Linux for the registers of AMX, is inherited by sessions
@@ -145,6 +157,13 @@ def _prepare(key: str, tracker: tuple[str, int] | None) -> None:
         state.thread.start()
 
     threading.excepthook = listen_again
+
+
+def _replace(session: Emulated, wire: socket.socket, _library: Any, _folder: Any) -> None:
+    """Become the program that serves a session, in whose folder this process is."""
+    command, environment = session
+    wire.set_inheritable(True)
+    os.execvpe(command[0], [*command, str(wire.fileno())], {**os.environ, **environment})
 
 
 def _end_with(parent: int) -> None:

@@ -15,6 +15,7 @@ from tvm_bnn.errors import DeviceError
 from tvm_bnn.interrupt import kept_here
 from tvm_bnn.rpc.tracker import Tracker
 from tvm_bnn.tuning import worker
+from tvm_bnn.tuning.log import SECONDS
 from tvm_bnn.tuning.worker import Job, Place
 
 #: Seconds in which a device must be there, and what a job may take besides its timings.
@@ -31,11 +32,15 @@ class CandidateError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: costs of its functions in seconds, or why there are none; and where."""
+    """What became of a job: costs of its functions, or why there are none; and where.
+
+    unit : of the costs: `log.SECONDS`, or `log.INSTRUCTIONS` of an emulated processor.
+    """
 
     costs: Sequence[Sequence[float]]
     failure: str
     device: str
+    unit: str = SECONDS
 
 
 class Device:
@@ -46,10 +51,10 @@ class Device:
         self.retired = ""
         self._place, self._threads, self._job_s = place, threads, job_s
         self._worker, self._checked = PopenWorker(), False
-        self.name = str(self._connect())
+        self.name, self.unit = self._connect()
 
     def measure(self, job: Job, probe: Job) -> Sequence[Sequence[float]]:
-        """Seconds of each function, timing by timing.
+        """Costs of each function, timing by timing, in the device's `unit`.
 
         Whatever goes wrong: a device that then gives a right result for the probe, a job that always does, is in order.
 
@@ -81,16 +86,17 @@ class Device:
         """Give the device back."""
         self._worker.kill()
 
-    def _connect(self) -> str:
+    def _connect(self) -> tuple[str, str]:
         try:
-            return str(self._call(worker.connect, self._place, CONNECT_S, self._threads))
+            name, unit = self._call(worker.connect, self._place, CONNECT_S, self._threads)
+            return str(name), str(unit)
         except Exception as error:
             self.close()
             raise DeviceError(told(error)) from None
 
     def _reconnect(self) -> None:
         self._worker.kill()
-        name = self._connect()
+        name, _ = self._connect()
         if name != self.name:
             raise DeviceError(f"lost; {name} answers in its place")
 
@@ -132,6 +138,11 @@ class Pool:
         """Those that are used."""
         return [device for device in self.devices if not device.retired]
 
+    @property
+    def unit(self) -> str:
+        """What costs are in: the first device decides."""
+        return self.devices[0].unit
+
     def measure(self, jobs: Sequence[Job], probe: Job) -> Iterator[tuple[int, Outcome]]:
         """What becomes of each job, by its place in the list, as soon as it is known; devices work at the same time.
 
@@ -158,7 +169,7 @@ class Pool:
                     elif (lost := lost + Counter([index]))[index] < _LIVES:
                         waiting.append(index)
                         continue
-                    yield index, outcome or Outcome((), f"lost with {_LIVES} devices", device.name)
+                    yield index, outcome or Outcome((), f"lost with {_LIVES} devices", device.name, device.unit)
 
     def close(self) -> None:
         """Give all devices back."""
@@ -168,9 +179,9 @@ class Pool:
     def _outcome(self, ended: Future, device: Device) -> Outcome | None:
         """What a device made of a job; None where the device is retired."""
         try:
-            return Outcome(ended.result(), "", device.name)
+            return Outcome(ended.result(), "", device.name, device.unit)
         except CandidateError as error:
-            return Outcome((), str(error), device.name)
+            return Outcome((), str(error), device.name, device.unit)
         except DeviceError as error:
             self._report(str(error))
             return None
@@ -194,6 +205,9 @@ class Pool:
         self.devices.append(device)
         if Counter(each.name for each in self.devices)[device.name] > _RETURNS:
             device.retired = f"it was lost {_RETURNS} times"
+        elif device.unit != self.unit:
+            device.retired = f"it tells {device.unit}, and {self.devices[0].name} {self.unit}"
+            self._report(f"{device.name} is used no more: {device.retired}")
         else:
             self._report(f"{device.name} measures")
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tvm_bnn.report.limit import Work
 from tvm_bnn.report.machine import Limits
+from tvm_bnn.tuning.log import SECONDS
 from tvm_bnn.tuning.tuner import State, Tuner
 
 #: Kernels that the table shows, and seconds between lines where there is no terminal.
@@ -41,7 +42,7 @@ class Screen:
     def update(self, tuner: Tuner, busy: str) -> None:
         """The table, or from time to time a line."""
         if self._live:
-            shown = table(tuner.states[:_ROWS], tuner.limits)
+            shown = table(tuner.states[:_ROWS], tuner.limits, tuner.pool.unit)
             more = len(tuner.states) - _ROWS
             rest = [Text(f"and {more} more kernels")] if more > 0 else []
             devices = [Text(f"{each.name}: {each.retired or 'measures'}") for each in tuner.pool.devices]
@@ -61,15 +62,17 @@ class Screen:
         )
 
 
-def table(states: Iterable[State], limits: Limits | None) -> Table:
+def table(states: Iterable[State], limits: Limits | None, unit: str = SECONDS) -> Table:
     """A row per kernel: times of a call in milliseconds, and the share of the arithmetic's ceiling.
 
     The gain is that in turns with the defaults, where there is one.
+    unit : of the costs; instructions are shown in thousands.
     """
+    short, scale = ("ms", 1e3) if unit == SECONDS else ("k instructions", 1e-3)
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("layer", "kernel"):
         shown.add_column(name, no_wrap=True)
-    for name in ("calls", "default ms", "best ms", "of ceiling", "gain", "trials"):
+    for name in ("calls", f"default {short}", f"best {short}", "of ceiling", "gain", "trials"):
         shown.add_column(name, justify="right", no_wrap=True)
     for state in states:
         least = _ceiling_s(state.task.work, limits) if limits else 0.0
@@ -77,8 +80,8 @@ def table(states: Iterable[State], limits: Limits | None) -> Table:
             state.task.name,
             state.task.family,
             str(state.task.uses),
-            _ms(state.default),
-            _ms(state.best),
+            _shown(state.default * scale),
+            _shown(state.best * scale),
             f"{least / state.best:.0%}" if least else "",
             f"{state.chosen.gain:.2f}x" if state.chosen else "",
             str(state.trials),
@@ -91,5 +94,5 @@ def _ceiling_s(work: Work, limits: Limits) -> float:
     return work.binary_macs / max(limits.binary, limits.tiles or 0.0) + work.float_macs / limits.fp32
 
 
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3f}" if seconds < float("inf") else ""
+def _shown(cost: float) -> str:
+    return f"{cost:.3f}" if cost < float("inf") else ""

@@ -110,9 +110,10 @@ def key_of(decisions: Mapping[str, Any]) -> str:
     return json.dumps(decisions, sort_keys=True)
 
 
-def path_of(folder: Path, target: str, threads: int) -> Path:
+def path_of(folder: Path, target: str, threads: int, unit: str = SECONDS) -> Path:
     """The file that a tuner writes; others beside it whose names begin alike are read too."""
-    return folder / target / f"{threads}-threads.jsonl"
+    apart = "" if unit == SECONDS else f"-{unit}"
+    return folder / target / f"{threads}-threads{apart}.jsonl"
 
 
 def append(path: Path, record: Record) -> None:

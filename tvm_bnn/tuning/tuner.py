@@ -68,12 +68,12 @@ class State:
 
     @property
     def default(self) -> float:
-        """Seconds of the defaults."""
+        """Cost of the defaults."""
         return self.costs.get(self.space.default.key, float("inf"))
 
     @property
     def best(self) -> float:
-        """Seconds of the fastest trial."""
+        """Cost of the best trial."""
         return min(self.costs.values(), default=float("inf"))
 
     @property
@@ -135,7 +135,7 @@ class Tuner:
     def __post_init__(self) -> None:
         self._generator = random.Random(0)
         self._builders = PopenPoolExecutor(available_cpus(), timeout=_BUILD_S)
-        self.log_path = log.path_of(self.log_folder, self.target.name, self.target.threads)
+        self.log_path = log.path_of(self.log_folder, self.target.name, self.target.threads, self.pool.unit)
         self._probes: dict[str, Job] = {}
 
     @property
@@ -185,7 +185,8 @@ class Tuner:
     def _resume(self, state: State, records: Iterable[Record]) -> None:
         """Learn from trials of earlier runs."""
         for record in records:
-            if record.decisions and not record.beside and log.key_of(record.decisions) not in state.costs:
+            new = log.key_of(record.decisions) not in state.costs
+            if new and record.decisions and not record.beside and record.unit == self.pool.unit:
                 candidate = state.space.given(record.decisions)
                 if candidate is not None:
                     state.learn(candidate, record.cost)
@@ -238,6 +239,7 @@ class Tuner:
             device=self.device_of(outcome.device),
             failure=outcome.failure,
             beside=list(beside),
+            unit=outcome.unit,
         )
 
     def _train(self, state: State, keys: Sequence[str]) -> None:

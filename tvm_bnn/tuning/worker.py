@@ -23,6 +23,7 @@ from tvm_bnn.rpc.client import Place
 from tvm_bnn.runtime import use_threads
 from tvm_bnn.schedules.apply import machine_code
 from tvm_bnn.targets import Target, host_flags
+from tvm_bnn.tuning.log import INSTRUCTIONS, SECONDS
 
 #: What the functions of a library are called: a candidate, and the template's own schedule beside it.
 CANDIDATE, DEFAULT = "main", "default"
@@ -61,11 +62,12 @@ class _Device:
     """The device of this process."""
 
     def __init__(self, place: Place, threads: int) -> None:
-        self.name, self._remote = "here", None
+        self.name, self._remote, self.count = "here", None, None
         if not place.here:
             session = self._session = place.session()  # which closes with the last reference
             self.name, self._remote = session.device, session.remote
             self.cpu = session.remote.cpu()
+            self.count = client.counter(session)
             client.use_threads(session, threads)
         else:
             host_flags()  # asks Linux for the tile registers
@@ -98,15 +100,18 @@ class _Device:
 _device: _Device | None = None
 
 
-def connect(place: Place, threads: int) -> str:
-    """Take a device, for as long as this process lives; returns its name."""
+def connect(place: Place, threads: int) -> tuple[str, str]:
+    """Take a device, for as long as this process lives; returns its name, and the unit of what it measures."""
     global _device
     _device = _Device(place, threads)
-    return _device.name
+    return _device.name, INSTRUCTIONS if _device.count else SECONDS
 
 
 def measure(job: Job) -> list[list[float]]:
-    """Seconds of a call of each function, timing by timing; raises WrongResult."""
+    """Seconds of a call of each function, timing by timing; raises WrongResult.
+
+    Of an emulated processor, whose seconds mean nothing: instructions, which are the same each time.
+    """
     assert _device, "a device is taken before anything is measured"
     module = _device.load(job.library)
     arrays, expected, tensors = _device.arguments(job.data)
@@ -116,6 +121,8 @@ def measure(job: Job) -> list[list[float]]:
         module[name](*tensors)
         for i, result in expected.items():
             _check(tensors[i].numpy(), result, name)
+    if _device.count:
+        return [[float(_device.count(module, name, *tensors))] * job.repeats for name in job.functions]
     numbers = []
     for name in job.functions:
         once = _seconds(module, name, tensors, 1)
