@@ -30,6 +30,8 @@ from tvm_bnn.schedules.stages import Stages, extent, inner_loops, pack_tail, vec
 Sum = tuple[SBlockRV, LoopRV]
 #: Bytes of copied rows of input, and the work of copying one where computing a row of output is 1.
 _CACHE, _COPYING = 48 << 10, 1 / 16
+#: Bytes of a map that a second-level cache keeps.
+_SECOND_CACHE = 1 << 20
 
 
 class ConvTile(NamedTuple):
@@ -54,12 +56,16 @@ def tiles(width: int, filters: int, lanes: int, target, packs: bool = False) -> 
     ]
 
 
-def choose_tile(width: int, filters: int, target, packs: bool, binary: bool, lanes: int | None = None) -> ConvTile:
+def choose_tile(
+    width: int, filters: int, target, packs: bool, binary: bool, lanes: int | None = None, steps: int | None = None
+) -> ConvTile:
     """The default tile: as many accumulators as registers allow, pixels dividing the row.
 
     Registers hold pixels*vectors accumulators, a broadcast per pixel or a weight vector, and what one step of the
     arithmetic needs besides (popcount by table: the table, masks and temporaries).
     lanes : of a vector, where these are not those of 32 bits.
+    steps : words of a sum, where results go through to memory; if they are few, a tile has all filters of its pixels,
+    so that their results are written, and what is added to them is read, in one go.
     """
     if lanes is not None and lanes > target.lanes32:
         pixels, vectors = half_tile(width, filters, target, packs)
@@ -79,6 +85,8 @@ def choose_tile(width: int, filters: int, target, packs: bool, binary: bool, lan
                 continue
             # loads per operation, and a penalty for too few independent accumulators to hide latency
             cost = (pixels + vectors) / (pixels * vectors) + 2.0 / (pixels * vectors)
+            if steps is not None:
+                cost += (blocks / vectors - 1) / steps
             if cost < best_cost:
                 best, best_cost = ConvTile(pixels, vectors), cost
     return best
@@ -138,7 +146,7 @@ def apply(sch: Schedule, target, decide: Decide = by_default, pad_apart: bool = 
     stages = Stages.of(sch)
     acc = sch.get_sblock("acc")
     binary = kind_of(sch, acc) == "bconv2d"
-    _, _, x, o, *taps = sch.get_loops(acc)
+    n, y, x, o, *taps = sch.get_loops(acc)
     filters, width = extent(sch, o), extent(sch, x)
     lanes = min(target.lanes32, filters)
     widest = max(lanes_of(sch, sch.get_sblock(name), lanes) for name in stages.starting("acc"))
@@ -146,7 +154,9 @@ def apply(sch: Schedule, target, decide: Decide = by_default, pad_apart: bool = 
     if widest > lanes and tables:
         default = choose_table_tile(width, filters, widest, target)
     else:
-        default = choose_tile(width, filters, target, stages.packs, binary, widest)
+        floats = 4 * prod(extent(sch, loop) for loop in (n, y, x, o)) if stages.starting("out_") else 0
+        words = prod(extent(sch, tap) for tap in taps) if binary and floats > _SECOND_CACHE else None
+        default = choose_tile(width, filters, target, stages.packs, binary, widest, words)
     tile = decide("tile", tiles(width, filters, widest, target, stages.packs), default)
     thin = stages.packs and filters < WORD  # fewer accumulators than bits in a word: words are put together apart
     joint = stages.starting("joint")
