@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
+from tvm_bnn.examples.data.scene import render
 from tvm_bnn.examples.ding2024.road_folder import CLASSES, layers, truth_name
-from tvm_bnn.examples.ding2024.scene import render
 
 SPLITS = {"training": 0, "validation": 1, "testing": 2}
 CATEGORIES = ("um", "umm")

@@ -1,14 +1,24 @@
-"""What stands on the ground of a road scene: vehicles, buildings, trees, poles. Each draws over what is behind it."""
+"""What stands on the ground of road and street scenes: vehicles, buildings, trees, poles. Each hides what is behind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
-from tvm_bnn.examples.ding2024.scene_geometry import Camera, Road
-from tvm_bnn.examples.ding2024.scene_ground import BACKGROUND, VEHICLE, Light, colour, smooth_noise
+from tvm_bnn.examples.data.scene_geometry import Camera, Road
+from tvm_bnn.examples.data.scene_ground import (
+    BUILDING,
+    CAR,
+    POLE,
+    TRAFFIC_SIGN,
+    TRUCK,
+    VEGETATION,
+    Light,
+    colour,
+    smooth_noise,
+)
 
 SUPER = 3  # samples an axis of a pixel, for polygons
 NEAREST = 2.5  # metres before the camera
@@ -38,10 +48,16 @@ class Vehicle:
     boxy: bool
     oncoming: bool
     paint: np.ndarray
+    label: int
 
 
-def _compose(image: np.ndarray, classes: np.ndarray, faces: list[Face], camera: Camera, label: int) -> None:
-    """Draw polygons in order, with smooth edges; pixels that are more than half covered get the label."""
+def compose(
+    image: np.ndarray, classes: np.ndarray, faces: Sequence[Face], camera: Camera, labels: Sequence[int]
+) -> None:
+    """Draw polygons in order, with smooth edges. labels : class of each.
+
+    Pixels that are more than half covered get the class that the most of their samples show.
+    """
     outlines = [camera.project(corners) for corners, _ in faces]
     every = np.concatenate(outlines)
     height, width = camera.size
@@ -50,16 +66,28 @@ def _compose(image: np.ndarray, classes: np.ndarray, faces: list[Face], camera: 
     if x1 - x0 < 1 or y1 - y0 < 1:
         return
     sheet = Image.new("RGBA", ((x1 - x0) * SUPER, (y1 - y0) * SUPER))
-    pen = ImageDraw.Draw(sheet)
-    for outline, (_, shade) in zip(outlines, faces, strict=True):
+    marks = Image.new("L", sheet.size)
+    pens = ImageDraw.Draw(sheet), ImageDraw.Draw(marks)
+    kinds = sorted(set(labels))
+    for outline, (_, shade), label in zip(outlines, faces, labels, strict=True):
         fill = (*(int(v) for v in np.clip(shade * 255, 0, 255)), 255)
-        pen.polygon([(float(x - x0) * SUPER, float(y - y0) * SUPER) for x, y in outline], fill=fill)
+        corners = [(float(x - x0) * SUPER, float(y - y0) * SUPER) for x, y in outline]
+        for pen, ink in zip(pens, (fill, kinds.index(label) + 1), strict=True):
+            pen.polygon(corners, fill=ink)
     small = np.asarray(sheet, np.float32).reshape(y1 - y0, SUPER, x1 - x0, SUPER, 4) / 255
     cover = small[..., 3:].mean(axis=(1, 3))
     inked = (small[..., :3] * small[..., 3:]).mean(axis=(1, 3))
     view = image[y0:y1, x0:x1]
     view[...] = view * (1 - cover) + inked
-    classes[y0:y1, x0:x1][cover[..., 0] > 0.5] = label
+    samples = np.asarray(marks).reshape(y1 - y0, SUPER, x1 - x0, SUPER)
+    counts = np.stack([(samples == place).sum(axis=(1, 3)) for place in range(1, len(kinds) + 1)])
+    covered = cover[..., 0] > 0.5
+    classes[y0:y1, x0:x1][covered] = np.array(kinds, np.uint8)[counts.argmax(axis=0)][covered]
+
+
+def upright(x: float, z: float, half: float, low: float, high: float) -> np.ndarray:
+    """Corners of a rectangle that faces the camera: 2 * half wide, from `low` up to `high` metres."""
+    return np.array([[x - half, low, z], [x + half, low, z], [x + half, high, z], [x - half, high, z]])
 
 
 def _box(v: Vehicle, low: float, high: float, inset: tuple[float, float, float], shade: np.ndarray) -> list[Face]:
@@ -91,7 +119,7 @@ def _on_rear(v: Vehicle, left: float, right: float, low: float, high: float, sha
     return np.stack([xs, np.array([low, low, high, high]), np.full(4, v.z + z)], axis=1), shade
 
 
-def _on_flank(v: Vehicle, start: float, stop: float, low: float, high: float, shade: np.ndarray) -> list[Face]:
+def on_flank(v: Vehicle, start: float, stop: float, low: float, high: float, shade: np.ndarray) -> list[Face]:
     """A quadrilateral on the flank that is seen, if one is; start and stop in metres from the rear."""
     for side in (-1, 1):
         if (v.x + side * v.width / 2) * side < 0:
@@ -125,14 +153,14 @@ def vehicle_faces(v: Vehicle, light: Light) -> list[Face]:
     if v.boxy:
         faces += _box(v, body, v.height, (0.03, 0, 0), shade)
         faces.append(_on_rear(v, -0.8, 0.8, 0.55 * v.height, 0.85 * v.height, glass if v.oncoming else shade * 0.8))
-        faces += _on_flank(v, 0.75 * v.length, 0.95 * v.length, 0.55 * v.height, 0.85 * v.height, glass)
+        faces += on_flank(v, 0.75 * v.length, 0.95 * v.length, 0.55 * v.height, 0.85 * v.height, glass)
         level = 0.25 * v.height
     else:
         waist, rear = 0.6 * v.height, 0.06 * v.length
         faces += _box(v, body, waist, (0.0, 0, 0), shade)
         faces += _box(v, waist, v.height, (0.13 * v.width, rear, 0.28 * v.length), shade)
         faces.append(_on_rear(v, -0.76, 0.76, waist + 0.05, v.height - 0.12, glass, rear))
-        faces += _on_flank(v, 0.14 * v.length, 0.66 * v.length, waist + 0.06, v.height - 0.14, glass)
+        faces += on_flank(v, 0.14 * v.length, 0.66 * v.length, waist + 0.06, v.height - 0.14, glass)
         level = 0.42 * v.height
     faces += _wheels(v)
     faces += [_on_rear(v, -0.97, -0.68, level, level + 0.14, lamp), _on_rear(v, 0.68, 0.97, level, level + 0.14, lamp)]
@@ -157,6 +185,7 @@ def _random_vehicle(rng: Generator, road: Road, u: float, z: float, oncoming: bo
         boxy=bool(kind > 0),
         oncoming=oncoming,
         paint=colour(rng, base, 0.05),
+        label=TRUCK if kind == 2 else CAR,
     )
 
 
@@ -198,7 +227,8 @@ def shade_under(image: np.ndarray, camera: Camera, vehicles: list[Vehicle], ligh
 
 def vehicle_things(vehicles: list[Vehicle], camera: Camera, light: Light) -> list[Thing]:
     def drawing(v: Vehicle) -> Draw:
-        return lambda image, classes: _compose(image, classes, vehicle_faces(v, light), camera, VEHICLE)
+        faces = vehicle_faces(v, light)
+        return lambda image, classes: compose(image, classes, faces, camera, [v.label] * len(faces))
 
     return [Thing(v.z, drawing(v)) for v in vehicles if v.z > NEAREST]
 
@@ -210,21 +240,20 @@ def _windows(along: np.ndarray, up: np.ndarray, wall: np.ndarray, pane: np.ndarr
     return np.where(window[..., None], pane, wall)
 
 
-def _building(rng: Generator, camera: Camera, x: float, z0: float, z1: float, light: Light) -> Thing:
-    """A block whose long wall runs along the road at x from z0 to z1."""
-    tall = rng.uniform(4, 16)
-    deep = rng.uniform(6, 14) * np.sign(x)
-    walls = [(0.62, 0.55, 0.47), (0.55, 0.35, 0.28), (0.7, 0.69, 0.66), (0.5, 0.52, 0.55), (0.72, 0.63, 0.45)]
-    wall = colour(rng, walls[rng.integers(5)])
-    pane = colour(rng, (0.2, 0.24, 0.3))
-    grid = (rng.uniform(1.8, 4), rng.uniform(2.7, 3.4), rng.uniform(0.3, 0.65), rng.uniform(0.35, 0.65))
-    lit = 1.0 if light.side * x < 0 else 1 - 0.4 * light.sun
-    haze = 1 - np.exp(-z0 / 400)
+#: (metres along, metres up, whether it is the long side, each [h, w]) -> colours [h, w, 3], where it is solid [h, w]
+Paint = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def block(
+    camera: Camera, x: float, deep: float, reach: tuple[float, float], tall: float, paint: Paint, label: int
+) -> Thing:
+    """What has a long side along the road, at x for z in `reach`, and a short one from x to x + deep, facing us."""
+    z0, z1 = reach
 
     def draw(image: np.ndarray, classes: np.ndarray) -> None:
         ends = camera.project(np.array([[x, 0, z0], [x, 0, z1], [x + deep, 0, z0]]))[:, 0]
         left, right = int(np.clip(ends.min(), 0, camera.size[1])), int(np.clip(np.ceil(ends.max()), 0, camera.size[1]))
-        top = int(np.clip(camera.project(np.array([[x, tall, z0]]))[0, 1], 0, camera.size[0]))
+        top = int(np.clip(camera.project(np.array([[x, tall, z0], [x, tall, z1]]))[:, 1].min(), 0, camera.size[0]))
         bottom = int(np.clip(np.ceil(camera.project(np.array([[x, 0, z0]]))[0, 1]), 0, camera.size[0]))
         if right <= left or bottom <= top:
             return
@@ -239,12 +268,30 @@ def _building(rng: Generator, camera: Camera, x: float, z0: float, z1: float, li
         up = camera.height - rows * z / camera.focal
         seen = (is_flank | is_front) & (up > 0) & (up < tall)
         along = np.where(is_flank, z, x_front) + 0 * rows
-        painted = _windows(along, up, wall, pane, grid) * np.where(is_flank, lit, 0.8)[..., None]
-        painted = painted * (1 - haze) + 0.8 * haze
+        painted, solid = paint(along, up, is_flank)
+        seen &= solid
         image[top:bottom, left:right][seen] = painted[seen]
-        classes[top:bottom, left:right][seen] = BACKGROUND
+        classes[top:bottom, left:right][seen] = label
 
     return Thing(z0, draw)
+
+
+def _building(rng: Generator, camera: Camera, x: float, z0: float, z1: float, light: Light) -> Thing:
+    """A block whose long wall runs along the road at x from z0 to z1."""
+    tall = rng.uniform(4, 16)
+    deep = rng.uniform(6, 14) * np.sign(x)
+    walls = [(0.62, 0.55, 0.47), (0.55, 0.35, 0.28), (0.7, 0.69, 0.66), (0.5, 0.52, 0.55), (0.72, 0.63, 0.45)]
+    wall = colour(rng, walls[rng.integers(5)])
+    pane = colour(rng, (0.2, 0.24, 0.3))
+    grid = (rng.uniform(1.8, 4), rng.uniform(2.7, 3.4), rng.uniform(0.3, 0.65), rng.uniform(0.35, 0.65))
+    lit = 1.0 if light.side * x < 0 else 1 - 0.4 * light.sun
+    haze = 1 - np.exp(-z0 / 400)
+
+    def paint(along: np.ndarray, up: np.ndarray, is_flank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        painted = _windows(along, up, wall, pane, grid) * np.where(is_flank, lit, 0.8)[..., None]
+        return painted * (1 - haze) + 0.8 * haze, np.ones_like(is_flank)
+
+    return block(camera, x, deep, (z0, z1), tall, paint, BUILDING)
 
 
 def random_buildings(rng: Generator, road: Road, camera: Camera, light: Light) -> list[Thing]:
@@ -291,7 +338,7 @@ def _plant(rng: Generator, camera: Camera, x: float, z: float, tall: float, wide
         view[stem] = bark
         texture = 1 + 0.25 * noise + 0.2 * own.standard_normal(noise.shape).astype(np.float32) - 0.35 * (py - middle)
         view[crown] = (leaves * np.clip(texture, 0.2, 1.8)[..., None])[crown]
-        labels[stem | crown] = BACKGROUND
+        labels[stem | crown] = VEGETATION
 
     return Thing(z, draw)
 
@@ -325,11 +372,8 @@ def random_poles(rng: Generator, road: Road, camera: Camera) -> list[Thing]:
     plate = colour(rng, [(0.75, 0.1, 0.1), (0.1, 0.25, 0.65), (0.85, 0.85, 0.85)][rng.integers(3)])
     found = []
 
-    def drawing(faces: list[Face]) -> Draw:
-        return lambda image, classes: _compose(image, classes, faces, camera, BACKGROUND)
-
-    def upright(x: float, z: float, half: float, low: float, high: float) -> np.ndarray:
-        return np.array([[x - half, low, z], [x + half, low, z], [x + half, high, z], [x - half, high, z]])
+    def drawing(faces: list[Face], labels: list[int]) -> Draw:
+        return lambda image, classes: compose(image, classes, faces, camera, labels)
 
     while z < 100:
         x = float(road.line(z)) + road.edges[0 if side < 0 else 1] + side * 0.9
@@ -337,6 +381,7 @@ def random_poles(rng: Generator, road: Road, camera: Camera) -> list[Thing]:
         faces = [(upright(x, z, 0.07, 0, tall), metal)]
         plates = [(upright(x, z, 0.35, tall - 0.7, tall), plate)] if sign else []
         arm = [] if sign else [(upright(x - side, z, 1, tall, tall + 0.12), metal)]
-        found.append(Thing(float(z), drawing([*faces, *plates, *arm])))
+        labels = [POLE] + [TRAFFIC_SIGN] * len(plates) + [POLE] * len(arm)
+        found.append(Thing(float(z), drawing([*faces, *plates, *arm], labels)))
         z += step
     return found

@@ -44,7 +44,10 @@ class Camera:
 
 @dataclass(frozen=True)
 class Road:
-    """lines : u of every line between lanes and of both edges, from left to right; ego : index of the camera's lane."""
+    """lines : u of every line between lanes and of both edges, from left to right; ego : index of the camera's lane.
+
+    oncoming : how many lanes from the left lead to the camera. marked : whether lines are painted.
+    """
 
     lines: tuple[float, ...]
     ego: int
@@ -52,6 +55,7 @@ class Road:
     heading: float
     curvature: float
     bend: float
+    marked: bool = True
 
     def line(self, z: np.ndarray | float) -> np.ndarray:
         """X of the reference line, in the shape of z: a parabola that starts to bend at some distance."""
@@ -81,8 +85,8 @@ def random_camera(rng: Generator, size: tuple[int, int]) -> Camera:
 
 
 def random_road(rng: Generator, category: str) -> Road:
-    """category : "um", one lane a direction, or "umm", several."""
-    if category == "um":
+    """category : "um", one lane a direction, "umm", several, or "uu", one without markings."""
+    if category in ("um", "uu"):
         lanes, oncoming = 2, 1
     else:
         lanes = int(rng.integers(3, 5))
@@ -98,4 +102,5 @@ def random_road(rng: Generator, category: str) -> Road:
         heading=float(rng.normal(0, 0.025)),
         curvature=float(np.clip(curvature, -0.01, 0.01)),
         bend=float(rng.uniform(0, 30)),
+        marked=category != "uu",
     )

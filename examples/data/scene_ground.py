@@ -1,4 +1,4 @@
-"""Sky, ground, road and markings of a road scene, painted for all pixels at once."""
+"""Sky, ground, road and markings of a road or street scene, painted for all pixels at once, with their classes."""
 
 from dataclasses import dataclass
 
@@ -6,10 +6,33 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from tvm_bnn.examples.ding2024.scene_geometry import SIGHT, Camera, Road
+from tvm_bnn.examples.data.scene_geometry import SIGHT, Camera, Road
 
-BACKGROUND, ROAD, LANE, VEHICLE = range(4)
 TILE = 256
+
+# What painters mark: Cityscapes' 19 training classes in their order, and the lane of the camera, which is road there.
+(
+    ROAD,
+    SIDEWALK,
+    BUILDING,
+    WALL,
+    FENCE,
+    POLE,
+    TRAFFIC_LIGHT,
+    TRAFFIC_SIGN,
+    VEGETATION,
+    TERRAIN,
+    SKY,
+    PERSON,
+    RIDER,
+    CAR,
+    TRUCK,
+    BUS,
+    TRAIN,
+    MOTORCYCLE,
+    BICYCLE,
+    LANE,
+) = range(20)
 
 Colour = np.ndarray
 
@@ -42,8 +65,8 @@ def colour(rng: Generator, base: tuple[float, float, float], spread: float = 0.0
     return np.clip(shade, 0.02, 1).astype(np.float32)
 
 
-def paint_sky(rng: Generator, image: np.ndarray, camera: Camera, light: Light) -> None:
-    """Gradient, clouds and a silhouette of far hills or trees, down to the horizon."""
+def paint_sky(rng: Generator, image: np.ndarray, classes: np.ndarray, camera: Camera, light: Light) -> None:
+    """Gradient, clouds and a silhouette of far trees, down to the horizon."""
     rows = int(camera.horizon) + 1
     top = colour(rng, (0.35, 0.55, 0.85) if light.sun > 0.2 else (0.65, 0.68, 0.72))
     low = colour(rng, (0.8, 0.85, 0.9))
@@ -58,6 +81,7 @@ def paint_sky(rng: Generator, image: np.ndarray, camera: Camera, light: Light) -
     hidden = np.arange(rows)[:, None] > camera.horizon - profile[None, :]
     hills = colour(rng, (0.3, 0.4, 0.32)) * 0.6 + low * 0.4
     image[:rows][hidden] = hills
+    classes[:rows] = np.where(hidden, VEGETATION, SKY)
     image[:rows] *= 1 + 0.015 * smooth_noise(rng, shape, 3)[:, :, None]
 
 
@@ -114,22 +138,25 @@ def _markings(rng: Generator, road: Road, u: np.ndarray, z: np.ndarray, camera: 
     return paint
 
 
-def _roadside(rng: Generator, u: np.ndarray, road: Road, texture: _Texture) -> np.ndarray:
-    """Colours [h, W, 3] of the ground beside the road: pavement or verge, then grass, earth or paving."""
+def _roadside(rng: Generator, u: np.ndarray, road: Road, texture: _Texture) -> tuple[np.ndarray, np.ndarray]:
+    """Colours [h, W, 3] and classes of the ground beside the road: pavement or verge, then grass, earth or paving."""
     grass, earth, paving = colour(rng, (0.3, 0.42, 0.2)), colour(rng, (0.5, 0.42, 0.32)), colour(rng, (0.5, 0.49, 0.47))
     far = [grass, grass, earth, paving][rng.integers(4)]
     near = [grass, earth, paving, paving][rng.integers(4)]
+    far_class, near_class = (SIDEWALK if ground is paving else TERRAIN for ground in (far, near))
     reach = rng.uniform(0.5, 3.5)
     left, right = road.edges
     beside = np.maximum(left - u, u - right)
     strip = (beside < reach)[:, :, None]
     painted = np.where(strip, near, far)
+    classes = np.where(beside < reach, near_class, far_class)
     rough = 0.12 * texture.fine(0.06) + 0.1 * texture.coarse(1.5)
     painted = painted * (1 + rough)[:, :, None]
     if rng.random() < 0.6:  # kerb stones
         kerb = (beside < 0.2)[:, :, None]
         painted = np.where(kerb, colour(rng, (0.6, 0.59, 0.57)), painted)
-    return painted
+        classes[beside < 0.2] = SIDEWALK
+    return painted, classes
 
 
 def _cast_shadows(rng: Generator, texture: _Texture, light: Light, u: np.ndarray, road: Road) -> np.ndarray:
@@ -162,14 +189,15 @@ def paint_ground(
     texture = _Texture(rng, u + 500, z)
     on_road = (u > road.edges[0]) & (u < road.edges[1]) & (z < SIGHT)
     in_lane = (u > road.lane[0]) & (u < road.lane[1]) & on_road
-    classes[first:] = np.where(in_lane, LANE, np.where(on_road, ROAD, BACKGROUND))
-
     asphalt = _asphalt(rng, texture)
     wear = np.clip(0.9 + rng.uniform(-0.35, 0.1) + 0.25 * texture.coarse(0.5), 0.15, 1)
-    paint = (_markings(rng, road, u, z, camera) * wear)[:, :, None]
+    markings = _markings(rng, road, u, z, camera) if road.marked else np.zeros_like(u)
+    paint = (markings * wear)[:, :, None]
     white = colour(rng, (0.85, 0.85, 0.82), 0.04) if rng.random() < 0.85 else colour(rng, (0.85, 0.68, 0.2), 0.04)
     surface = asphalt * (1 - paint) + white * paint
-    painted = np.where(on_road[:, :, None], surface, _roadside(rng, u, road, texture))
+    beside, beside_classes = _roadside(rng, u, road, texture)
+    classes[first:] = np.where(in_lane, LANE, np.where(on_road, ROAD, beside_classes))
+    painted = np.where(on_road[:, :, None], surface, beside)
     painted = painted * _cast_shadows(rng, texture, light, u, road)[:, :, None]
     haze = 1 - np.exp(-z / np.float32(rng.uniform(120, 500)))[:, :, None]
     image[first:] = painted * (1 - haze) + image[first - 1 : first].mean(axis=(0, 1)) * haze

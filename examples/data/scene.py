@@ -4,9 +4,18 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 
-from tvm_bnn.examples.ding2024.scene_geometry import Camera, random_camera, random_road
-from tvm_bnn.examples.ding2024.scene_ground import Light, paint_ground, paint_sky, random_light
-from tvm_bnn.examples.ding2024.scene_objects import (
+from tvm_bnn.examples.data.scene_geometry import Camera, random_camera, random_road
+from tvm_bnn.examples.data.scene_ground import (
+    CAR,
+    LANE,
+    ROAD,
+    TRUCK,
+    Light,
+    paint_ground,
+    paint_sky,
+    random_light,
+)
+from tvm_bnn.examples.data.scene_objects import (
     random_buildings,
     random_plants,
     random_poles,
@@ -15,8 +24,12 @@ from tvm_bnn.examples.ding2024.scene_objects import (
     vehicle_things,
 )
 
+#: What painters mark -> 0 background, 1 road, 2 ego lane, 3 vehicle.
+_CLASSES = np.zeros(256, np.uint8)
+_CLASSES[[ROAD, LANE, CAR, TRUCK]] = 1, 2, 3, 3
 
-def _glare(rng: Generator, image: np.ndarray, camera: Camera, light: Light) -> np.ndarray:
+
+def glare(rng: Generator, image: np.ndarray, camera: Camera, light: Light) -> np.ndarray:
     """Light of a low sun that spreads over the lens, in some of the sunny scenes."""
     if light.sun < 0.4 or rng.random() < 0.6:
         return image
@@ -28,7 +41,7 @@ def _glare(rng: Generator, image: np.ndarray, camera: Camera, light: Light) -> n
     return image + veil[:, :, None] * light.tint * np.array([1.0, 0.96, 0.85], np.float32)
 
 
-def _sensor(rng: Generator, image: np.ndarray) -> np.ndarray:
+def sensor(rng: Generator, image: np.ndarray) -> np.ndarray:
     """Exposure, vignette, blur and noise of a camera: float image -> uint8."""
     height, width = image.shape[:2]
     rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
@@ -48,12 +61,12 @@ def _sensor(rng: Generator, image: np.ndarray) -> np.ndarray:
 def render(rng: Generator, size: tuple[int, int], category: str) -> tuple[np.ndarray, np.ndarray]:
     """One scene: image uint8 [H, W, 3] and classes uint8 [H, W] (0 background, 1 road, 2 ego lane, 3 vehicle).
 
-    size : (H, W). category : "um" (one lane a direction) or "umm" (several lanes).
+    size : (H, W). category : "um" (one lane a direction), "umm" (several lanes) or "uu" (no lines).
     """
     camera, road, light = random_camera(rng, size), random_road(rng, category), random_light(rng)
     image = np.zeros((*size, 3), np.float32)
     classes = np.zeros(size, np.uint8)
-    paint_sky(rng, image, camera, light)
+    paint_sky(rng, image, classes, camera, light)
     paint_ground(rng, image, classes, camera, road, light)
     vehicles = random_vehicles(rng, road)
     shade_under(image, camera, vehicles, light)
@@ -62,4 +75,4 @@ def render(rng: Generator, size: tuple[int, int], category: str) -> tuple[np.nda
     for thing in sorted(things, key=lambda t: -t.z):
         thing.draw(image, classes)
     image *= light.tint * np.float32(0.75 + 0.3 * light.sun)
-    return _sensor(rng, _glare(rng, image, camera, light)), classes
+    return sensor(rng, glare(rng, image, camera, light)), _CLASSES[classes]

@@ -1,0 +1,1 @@
+"""Data sets of the three tasks (street segmentation, road, salient objects), generated stand-ins, and their metrics."""
