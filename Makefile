@@ -34,6 +34,7 @@ $(STAMP) $(DEMO_STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip "setuptools>=77" wheel
 	$(BIN)/pip install --quiet -c constraints.txt -e ".$(EXTRAS)"
+	test -z "$(EXTRAS)" || $(BIN)/pip install --quiet -c constraints.txt --no-deps pysodmetrics
 	touch $@
 
 clean:

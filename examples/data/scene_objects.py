@@ -67,13 +67,13 @@ def compose(
         return
     sheet = Image.new("RGBA", ((x1 - x0) * SUPER, (y1 - y0) * SUPER))
     marks = Image.new("L", sheet.size)
-    pens = ImageDraw.Draw(sheet), ImageDraw.Draw(marks)
+    pen, marker = ImageDraw.Draw(sheet), ImageDraw.Draw(marks)
     kinds = sorted(set(labels))
     for outline, (_, shade), label in zip(outlines, faces, labels, strict=True):
         fill = (*(int(v) for v in np.clip(shade * 255, 0, 255)), 255)
         corners = [(float(x - x0) * SUPER, float(y - y0) * SUPER) for x, y in outline]
-        for pen, ink in zip(pens, (fill, kinds.index(label) + 1), strict=True):
-            pen.polygon(corners, fill=ink)
+        pen.polygon(corners, fill=fill)
+        marker.polygon(corners, fill=kinds.index(label) + 1)
     small = np.asarray(sheet, np.float32).reshape(y1 - y0, SUPER, x1 - x0, SUPER, 4) / 255
     cover = small[..., 3:].mean(axis=(1, 3))
     inked = (small[..., :3] * small[..., 3:]).mean(axis=(1, 3))

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from tvm_bnn.errors import BnnError, InputError
+from tvm_bnn.examples.data.transforms import resize
 from tvm_bnn.examples.ding2024.accuracy import evaluate
 from tvm_bnn.examples.ding2024.config import DEMO
 from tvm_bnn.examples.ding2024.distil import SoftLabels
@@ -170,12 +170,7 @@ class Batches:
         self.order = lru_cache(maxsize=2)(self._order)
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image, truth = self.folder.image(index), self.folder.truth(index)
-        height, width = self.plan.size
-        if image.shape[:2] != self.plan.size:
-            image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-            truth = np.asarray(Image.fromarray(truth).resize((width, height), Image.Resampling.NEAREST))
-        return image, truth
+        return resize(self.folder.image(index), self.folder.truth(index), self.plan.size)
 
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.plan.seed, epoch]).permutation(len(self.folder))
