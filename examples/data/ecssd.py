@@ -55,7 +55,7 @@ ECSSD = Task(
         },
         key=_key,
         group=_one_group,
-        source="images.zip and ground_truth_mask.zip of its page have it",
+        source="images.zip and ground_truth_mask.zip of www.cse.cuhk.edu.hk/leojia/projects/hsaliency have it",
     ),
     generated=Generated("synthetic-salient", _draw, (288, 384)),
 )

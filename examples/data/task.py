@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from tvm_bnn.errors import InputError
 from tvm_bnn.examples.data.layout import Layout
 
 SPLITS = {"train": 0, "val": 1, "test": 2}  # of generated samples, with the number that goes into their seed
+SMALLEST = 16  # pixels an axis, below which nothing can be told
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,13 @@ class Generated:
     def sample(
         self, split: str, index: int, seed: int = 0, size: tuple[int, int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Sample `index` of a split: it follows from these arguments alone, however many others are drawn."""
+        """Sample `index` of a split: it follows from these arguments alone, however many others are drawn.
+
+        InputError for a negative seed or a size below SMALLEST.
+        """
+        if seed < 0 or min(size or self.size) < SMALLEST:
+            accepted = f"a seed from 0 up, and {SMALLEST} pixels or more an axis"
+            raise InputError(f"found seed {seed} and size {size or self.size}; accepted: {accepted}")
         rng = np.random.default_rng(np.random.SeedSequence((seed, SPLITS[split], index)))
         return self.draw(rng, size or self.size, index)
 

@@ -270,7 +270,9 @@ def test_command(tmp_path: Path, capfd: pytest.CaptureFixture):
     assert all(np.array_equal(a.image, b.image) for a, b in zip(val, drawn, strict=True))
     with pytest.raises(InputError, match=r"split train, in .* has no sample: there are too few to hold some out"):
         open_data(TASKS["kitti-road"], out, "train")
-    for arguments in (["coco", "-o", str(tmp_path / "x")], ["ecssd", "-o", str(out)], ["ecssd"]):
+    new = str(tmp_path / "new")
+    wrong = [["coco", "-o", new], ["ecssd", "-o", new, "--seed", "-1"], ["ecssd", "-o", new, "--size", "8", "64"]]
+    for arguments in (*wrong, ["ecssd", "-o", str(out)], ["ecssd"], ["ecssd", "--data-root", str(out)]):
         assert main(arguments) == 2
         said = capfd.readouterr().err
         assert said.startswith("error: ") and said.count("\n") == 1
@@ -278,6 +280,14 @@ def test_command(tmp_path: Path, capfd: pytest.CaptureFixture):
         main(["--help"])
     said = capfd.readouterr().out
     assert all(name in said for name in TASKS)
+
+
+def test_command_that_looks_at_a_data_set(shipped: Path, capfd: pytest.CaptureFixture):
+    assert main(["ecssd", "--data-root", str(shipped)]) == 0
+    said = capfd.readouterr().out.splitlines()
+    name = TASKS["ecssd"].generated.name
+    counts = {"train": 4, "val": 2, "all": 6}
+    assert said == [f"{name}, split {split}: {count} samples" for split, count in counts.items()]
 
 
 def test_sizes():
