@@ -164,10 +164,11 @@ def find(layout: Layout, root: Path, split: str, partial: bool = False) -> Found
             raise InputError(_incomplete(layout, place, split, encoding, (len(images), len(truths), count), missing))
         name += f", {len(pairs)} of {count}"
     if where.part != "all":
-        held = held_out(pairs, layout.group)
-        pairs = held if where.part == "held" else pairs - held
+        # of all that there should be: what is held out stays so where some are missing
+        held = held_out(wanted or pairs, layout.group)
+        pairs = pairs & held if where.part == "held" else pairs - held
     if not pairs:
-        raise InputError(f"{name}, split {split}, in {place} has no sample: there are too few to hold some out")
+        raise InputError(f"{name}, split {split}, in {place} has no sample: the split is a share of too few")
     keys = sorted(pairs)
     return Found(name, tuple(keys), tuple(images[key] for key in keys), tuple(truths[key] for key in keys), encoding)
 

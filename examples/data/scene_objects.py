@@ -10,9 +10,11 @@ from PIL import Image, ImageDraw
 from tvm_bnn.examples.data.scene_geometry import Camera, Road
 from tvm_bnn.examples.data.scene_ground import (
     BUILDING,
+    BUS,
     CAR,
     POLE,
     TRAFFIC_SIGN,
+    TRAIN,
     TRUCK,
     VEGETATION,
     Light,
@@ -119,7 +121,7 @@ def _on_rear(v: Vehicle, left: float, right: float, low: float, high: float, sha
     return np.stack([xs, np.array([low, low, high, high]), np.full(4, v.z + z)], axis=1), shade
 
 
-def on_flank(v: Vehicle, start: float, stop: float, low: float, high: float, shade: np.ndarray) -> list[Face]:
+def _on_flank(v: Vehicle, start: float, stop: float, low: float, high: float, shade: np.ndarray) -> list[Face]:
     """A quadrilateral on the flank that is seen, if one is; start and stop in metres from the rear."""
     for side in (-1, 1):
         if (v.x + side * v.width / 2) * side < 0:
@@ -142,6 +144,15 @@ def _wheels(v: Vehicle) -> list[Face]:
     return faces
 
 
+def _long_windows(v: Vehicle) -> list[Face]:
+    """The row of windows of a bus or a tram, on the flank that is seen."""
+    if v.label not in (BUS, TRAIN):
+        return []
+    glass = np.array([0.14, 0.17, 0.2], np.float32)
+    starts = np.arange(0.4, v.length - 1.2, 1.6)
+    return [face for start in starts for face in _on_flank(v, start, start + 1.3, 1.5, 2.6, glass)]
+
+
 def vehicle_faces(v: Vehicle, light: Light) -> list[Face]:
     """Polygons of a vehicle from back to front."""
     shade = v.paint * (0.65 + 0.35 * light.sun)
@@ -153,19 +164,19 @@ def vehicle_faces(v: Vehicle, light: Light) -> list[Face]:
     if v.boxy:
         faces += _box(v, body, v.height, (0.03, 0, 0), shade)
         faces.append(_on_rear(v, -0.8, 0.8, 0.55 * v.height, 0.85 * v.height, glass if v.oncoming else shade * 0.8))
-        faces += on_flank(v, 0.75 * v.length, 0.95 * v.length, 0.55 * v.height, 0.85 * v.height, glass)
+        faces += _on_flank(v, 0.75 * v.length, 0.95 * v.length, 0.55 * v.height, 0.85 * v.height, glass)
         level = 0.25 * v.height
     else:
         waist, rear = 0.6 * v.height, 0.06 * v.length
         faces += _box(v, body, waist, (0.0, 0, 0), shade)
         faces += _box(v, waist, v.height, (0.13 * v.width, rear, 0.28 * v.length), shade)
         faces.append(_on_rear(v, -0.76, 0.76, waist + 0.05, v.height - 0.12, glass, rear))
-        faces += on_flank(v, 0.14 * v.length, 0.66 * v.length, waist + 0.06, v.height - 0.14, glass)
+        faces += _on_flank(v, 0.14 * v.length, 0.66 * v.length, waist + 0.06, v.height - 0.14, glass)
         level = 0.42 * v.height
     faces += _wheels(v)
     faces += [_on_rear(v, -0.97, -0.68, level, level + 0.14, lamp), _on_rear(v, 0.68, 0.97, level, level + 0.14, lamp)]
     faces.append(_on_rear(v, -0.28, 0.28, body + 0.1, body + 0.22, plate))
-    return faces
+    return faces + _long_windows(v)
 
 
 def _random_vehicle(rng: Generator, road: Road, u: float, z: float, oncoming: bool) -> Vehicle:

@@ -22,7 +22,7 @@ from tvm_bnn.examples.data.scene_ground import (
     Light,
     colour,
 )
-from tvm_bnn.examples.data.scene_objects import Face, Thing, Vehicle, block, compose, on_flank
+from tvm_bnn.examples.data.scene_objects import Face, Thing, Vehicle, block, compose
 
 Point = tuple[float, float]
 Part = tuple[list[Point], np.ndarray, int]  # outline across and up in metres, colour, class
@@ -159,15 +159,6 @@ def with_public_transport(rng: Generator, road: Road, vehicles: list[Vehicle]) -
             Vehicle(float(road.line(z)) + u, z, road.slope(z), 2.4, 3.5, 26.0, True, road.oncoming > 0, paint, TRAIN)
         )
     return found
-
-
-def long_windows(v: Vehicle) -> list[Face]:
-    """The row of windows of a bus or a tram, on the flank that is seen."""
-    if v.label not in (BUS, TRAIN):
-        return []
-    glass = np.array([0.14, 0.17, 0.2], np.float32)
-    starts = np.arange(0.4, v.length - 1.2, 1.6)
-    return [face for start in starts for face in on_flank(v, start, start + 1.3, 1.5, 2.6, glass)]
 
 
 def random_walls(rng: Generator, road: Road, camera: Camera, light: Light) -> list[Thing]:

@@ -4,22 +4,18 @@ import numpy as np
 from numpy.random import Generator
 
 from tvm_bnn.examples.data.scene import glare, sensor
-from tvm_bnn.examples.data.scene_geometry import Camera, random_camera, random_road
-from tvm_bnn.examples.data.scene_ground import LANE, ROAD, Light, colour, paint_ground, paint_sky, random_light
+from tvm_bnn.examples.data.scene_geometry import random_camera, random_road
+from tvm_bnn.examples.data.scene_ground import LANE, ROAD, colour, paint_ground, paint_sky, random_light
 from tvm_bnn.examples.data.scene_objects import (
     NEAREST,
-    Thing,
-    Vehicle,
-    compose,
     random_buildings,
     random_plants,
     random_poles,
     random_vehicles,
     shade_under,
-    vehicle_faces,
+    vehicle_things,
 )
 from tvm_bnn.examples.data.street_objects import (
-    long_windows,
     random_lights,
     random_people,
     random_walls,
@@ -27,11 +23,6 @@ from tvm_bnn.examples.data.street_objects import (
 )
 
 IGNORED = 255
-
-
-def _traffic(v: Vehicle, camera: Camera, light: Light) -> Thing:
-    faces = vehicle_faces(v, light) + long_windows(v)
-    return Thing(v.z, lambda image, classes: compose(image, classes, faces, camera, [v.label] * len(faces)))
 
 
 def _bonnet(rng: Generator, image: np.ndarray, classes: np.ndarray) -> None:
@@ -57,7 +48,7 @@ def render(rng: Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarra
     things = random_buildings(rng, road, camera, light) + random_plants(rng, road, camera)
     things += random_poles(rng, road, camera) + random_lights(rng, road, camera)
     things += random_walls(rng, road, camera, light)
-    things += random_people(rng, road, vehicles, camera, light) + [_traffic(v, camera, light) for v in vehicles]
+    things += random_people(rng, road, vehicles, camera, light) + vehicle_things(vehicles, camera, light)
     for thing in sorted(things, key=lambda t: -t.z):
         thing.draw(image, classes)
     classes[classes == LANE] = ROAD

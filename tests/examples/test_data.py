@@ -106,6 +106,20 @@ def test_held_out_samples_are_in_no_training(name: str, shipped: Path):
     assert train and val and not train & val and len(train | val) == COUNT
 
 
+@pytest.mark.parametrize("name", ["kitti-road", "ecssd"])
+def test_held_out_samples_stay_so_where_others_are_missing(name: str, tmp_path: Path):
+    task = TASKS[name]
+    write_data(task, tmp_path / "made", 12, size=SIZE)
+    before = {split: set(open_data(task, tmp_path / "made", split).names) for split in ("train", "val")}
+    lost = _files(tmp_path / "made", task, "images")[::3]
+    for path in lost:
+        path.unlink()
+    after = {split: open_data(task, tmp_path / "made", split, partial=True) for split in before}
+    assert sum(map(len, after.values())) == 12 - len(lost)
+    for split, data in after.items():
+        assert data.name.endswith(f", {12 - len(lost)} of 12") and set(data.names) <= before[split]
+
+
 @pytest.mark.parametrize(("part", "counts"), [("images", (COUNT - 1, COUNT)), ("truths", (COUNT, COUNT - 1))])
 def test_a_missing_half_of_a_sample_is_named(part: str, counts: tuple[int, int], task: Task, folder: Path):
     split = list(task.layout.splits)[-1]
@@ -268,7 +282,7 @@ def test_command(tmp_path: Path, capfd: pytest.CaptureFixture):
     # one of each category: all are held out
     assert val.names == ("um/000000", "umm/000000", "uu/000000")
     assert all(np.array_equal(a.image, b.image) for a, b in zip(val, drawn, strict=True))
-    with pytest.raises(InputError, match=r"split train, in .* has no sample: there are too few to hold some out"):
+    with pytest.raises(InputError, match=r"split train, in .* has no sample: the split is a share of too few"):
         open_data(TASKS["kitti-road"], out, "train")
     new = str(tmp_path / "new")
     wrong = [["coco", "-o", new], ["ecssd", "-o", new, "--seed", "-1"], ["ecssd", "-o", new, "--size", "8", "64"]]
