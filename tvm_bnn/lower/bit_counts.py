@@ -176,10 +176,14 @@ def unit_lanes(target, filters: int, width: int) -> int:
     return max(half_tile(width, padded_channels(filters), target)[1] * HALF_LANES, WORD)
 
 
-def _words_together(held: int, most: int) -> int:
-    """How many words are read at once, of so many side by side: an even number if there is one."""
-    divisors = [count for count in range(1, held + 1) if held % count == 0]
-    even = [count for count in divisors if count % 2 == 0 and count <= most]
+def _words_together(held: int, vectors: int, most: int) -> int:
+    """How many words are read at once, of so many side by side: an even number if there is one.
+
+    vectors : of weights, for each half of a word. most : if anything else can be had than a single word.
+    """
+    divisors = [count for count in range(1, max(most, 1) + 1) if held % count == 0]
+    paired = _PAIRED // 2 // max(vectors, WORD // HALF_LANES)
+    even = [count for count in divisors if count % 2 == 0 and count <= paired]
     return max(even, default=max(count for count in divisors if count <= _MOST_ODD))
 
 
@@ -235,7 +239,9 @@ def different_halves(
     batch, filters, height, width = shape
     per_group, (ky_extent, kx_extent, held) = filters // groups, taps
     vectors = half_tile(width, padded_channels(filters), target)[1]
-    size = _words_together(held, _PAIRED // 2 // max(vectors, WORD // HALF_LANES)) if together else 1
+    # a loop remains: else LLVM would keep all weights of a tile for the next, which registers cannot hold
+    once = ky_extent * kx_extent == 1
+    size = _words_together(held, vectors, held // 2 if once else held) if together else 1
     extents = {"ky": ky_extent, "kx": kx_extent * held // size, "kc": 2 * size}
     axes = [reader.reduce_axis(extent, name) for name, extent in extents.items()]
     ky, block, part = (axis.var for axis in axes)
