@@ -106,11 +106,12 @@ def _serve(options: argparse.Namespace) -> int:
         raise InputError("found --advertise without --tracker, which is whom it tells")
     address = _listening(options, "this server")
     with held_back():
-        from tvm_bnn.emulated import processor
         from tvm_bnn.rpc import board, server
         from tvm_bnn.rpc.tracker import Tracker
     session = None
     if options.emulate:
+        from tvm_bnn.emulated import processor  # TVM with its compiler, which a board may lack
+
         session = processor.started_by(options.emulate, 1, Path("counts"))
         print(f"an emulated {options.emulate}: its times mean nothing, its instructions are counted")
     else:

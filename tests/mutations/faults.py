@@ -171,7 +171,7 @@ def _one_bit_more(padding_words):
 
 
 def _no_border(_base_of_sums):
-    return lambda weight, *_: tally.Table.of_number(int(np.prod(weight.shape[1:])))
+    return lambda weight, *_: (tally.Table.of_number(int(np.prod(weight.shape[1:]))),) * 2
 
 
 def _one_count_more(bounds):
