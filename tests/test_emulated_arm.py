@@ -11,7 +11,7 @@ from tests import emulator
 from tvm_bnn.emulated import processor
 from tvm_bnn.errors import DeviceError
 from tvm_bnn.examples.ding2024 import demo, example_inputs
-from tvm_bnn.linker import fcompile
+from tvm_bnn.linker import shared_object
 from tvm_bnn.targets import resolve
 
 BOARD = "llvm -mcpu=cortex-a72"
@@ -36,15 +36,13 @@ def test_shipped_network_gives_what_it_gives_here():
 
 
 @pytest.fixture(scope="module")
-def halves(tmp_path_factory):
+def halves():
     """A library that adds numbers of 16 bits with the instructions of a Cortex-A76."""
     target = resolve("llvm -mcpu=cortex-a76")
     x = te.placeholder((64,), "float16", name="x")
     y = te.compute(x.shape, lambda i: x[i] + x[i], name="y")
-    path = tmp_path_factory.mktemp("halves") / "halves.so"
     built = tvm.compile(te.create_prim_func([x, y]).with_attr("global_symbol", "main"), target=target.tvm())
-    built.export_library(str(path), fcompile=fcompile(target.triple))
-    return path.read_bytes()
+    return shared_object(built, target.triple)
 
 
 def doubled(library, cpu):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from tests import emulator
-from tests.schedules.conftest import build, library_of, scheduled
+from tests.schedules.conftest import build, scheduled
 from tests.schedules.test_binary_conv import conv
 from tvm_bnn.emulated import instructions, processor
 from tvm_bnn.errors import DeviceError
+from tvm_bnn.linker import shared_object
 from tvm_bnn.schedules.apply import machine_code
 from tvm_bnn.targets import resolve
 
@@ -20,7 +21,7 @@ def network():
     module, data, _ = build({"one": conv(64, 32, size=(8, 8))}, ["one"], ["one"])
     lowered, made = scheduled(module, target)
     (kernel,) = (name for name, family in lowered.family_of.items() if family == "conv")
-    return library_of(machine_code(made, target), target), data, kernel
+    return shared_object(machine_code(made, target), target.triple), data, kernel
 
 
 def test_counts_are_the_same_in_every_run(network):

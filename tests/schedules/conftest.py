@@ -10,10 +10,8 @@ case of the grid is (schedule, shape, padding, thresholds, data).
 """
 
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ from tvm import relax
 from tests import emulator
 from tvm_bnn import ops, targets
 from tvm_bnn.emulated import processor
-from tvm_bnn.linker import fcompile
+from tvm_bnn.linker import shared_object
 from tvm_bnn.lower import Lowered, lower
 from tvm_bnn.reference import evaluate
 from tvm_bnn.relay_passes.rewriter import op_name
@@ -204,7 +202,7 @@ class Kernels:
             yield lambda data, constants: _flat(machine["main"](*map(tvm.runtime.tensor, [*data, *constants])))
             return
         with processor.session(EMULATED) as remote:
-            network = processor.Network(remote, library_of(self.executable, self.target))
+            network = processor.Network(remote, shared_object(self.executable, self.target.triple))
 
             def run(data: list[np.ndarray], constants: list[np.ndarray]) -> list[np.ndarray]:
                 network.set_inputs([*data, *constants])
@@ -241,14 +239,6 @@ def lifted(module: tvm.IRModule) -> tuple[tvm.IRModule, list[np.ndarray]]:
     result = module.clone()
     result.update_func(module.get_global_var("main"), function.with_attr("global_symbol", "main"))
     return relax.transform.Normalize()(result), values
-
-
-def library_of(executable: Any, target: targets.Target) -> bytes:
-    """The shared library of compiled kernels."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernels.so"
-        executable.export_library(str(path), fcompile=fcompile(target.triple))
-        return path.read_bytes()
 
 
 def _flat(value: Any) -> list[np.ndarray]:

@@ -23,34 +23,38 @@ MODEL, BOARD, KEY, TRIALS = f"{network.__name__}:tiny", "llvm -mcpu=cortex-a72",
 
 @pytest.fixture(scope="module")
 def tracker():
-    """Where two emulated boards and this machine are, under one key."""
+    """Where two emulated boards and this machine are, under one key; and the boards' servers."""
     emulator.need()
     address = free_address()
     with ExitStack() as stack:
         stack.enter_context(server.track(address))
         emulated = processor.started_by("cortex-a72", 1, Path("counts"))
-        for session in (emulated, emulated, None):
+        boards = [
             stack.enter_context(server.serve(free_address(), address, KEY, session=session))
+            for session in (emulated, emulated, None)
+        ]
         with Tracker(address) as asked:
             while asked.free().get(KEY, 0) < 3:
                 time.sleep(0.1)
-        yield address
+        yield address, boards[:2]
 
 
-def sessions():
-    """The emulated processors that are in use."""
-    return [each for each in psutil.process_iter(["name"]) if each.info["name"] == processor.QEMU]
+def sessions(boards):
+    """The emulated processors of these servers that are in use; other tests may have others."""
+    return [child for board in boards for child in psutil.Process(board.pid).children()]
 
 
 def test_boards_count_instructions_and_one_is_lost(tracker, tmp_path, capsys):
+    address, boards = tracker
+
     def lose_one():
         while len(list(log.read(tmp_path, "cortex-a72", 1).records)) < 4:
             time.sleep(0.2)
-        sessions()[0].kill()
+        sessions(boards)[0].kill()
 
     saboteur = threading.Thread(target=lose_one, daemon=True)
     saboteur.start()
-    arguments = ["--target", BOARD, "--threads", "1", "--tracker", str(tracker), "--key", KEY, "--log", str(tmp_path)]
+    arguments = ["--target", BOARD, "--threads", "1", "--tracker", str(address), "--key", KEY, "--log", str(tmp_path)]
     assert main([MODEL, *arguments, "--trials", str(TRIALS), "--time-budget", "300"]) == 0
     saboteur.join(1)
     assert not saboteur.is_alive()

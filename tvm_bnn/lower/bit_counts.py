@@ -188,12 +188,9 @@ def _words_together(held: int, vectors: int, most: int) -> int:
 
 
 def counts_bytes(target, filters: int) -> bool:
-    """Whether bits are counted by bytes: where words cannot be, and there are whole vectors of filters."""
-    return target.popcount == "nibble" and padded_channels(filters) >= WORD
-
-
-def looks_up(target, filters: int) -> bool:
-    """Whether tables count the bits that differ from constant weights."""
+    """Whether bits are counted by bytes, with constant weights by tables: where words cannot be, and there are whole
+    vectors of filters.
+    """
     return target.popcount == "nibble" and padded_channels(filters) >= WORD
 
 

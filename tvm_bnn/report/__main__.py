@@ -75,7 +75,7 @@ def _compare(options: argparse.Namespace, given: Sequence[str]) -> int:
             limits = {}
             for count in threads:
                 with progress.phase(f"machine, threads: {count}"):
-                    limits[count] = site.limits(site.target(count) if options.target else targets[0](count))
+                    limits[count] = site.limits((targets[0] if options.mcpu else site.target)(count))
             described = {**site.describe(targets[0](1), list(limits.values())), "versions": versions()}
             console.print(tables.machine(described))
             where = {"site": site} if suite is networks else {}

@@ -8,19 +8,15 @@ of a cycle. Neither is a time.
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypedDict, TypeGuard
+from typing import TypedDict, TypeGuard
 
 import numpy as np
 import torch
 import tvm
 from rich.table import Table
 from torch import Tensor, nn
-from tvm.relax.frontend.torch import from_exported_program
 
 from tvm_bnn.compiler import compile_source
 from tvm_bnn.console import Progress
@@ -28,12 +24,13 @@ from tvm_bnn.emulated import instructions
 from tvm_bnn.errors import DeviceError, InputError
 from tvm_bnn.examples import ding2024
 from tvm_bnn.frontend.source import load_source
-from tvm_bnn.linker import fcompile
+from tvm_bnn.linker import shared_object
 from tvm_bnn.lower import lower
 from tvm_bnn.report import inner_loop
 from tvm_bnn.report.kernel_call import KernelCall
 from tvm_bnn.report.kernel_cases import Kernel, Layer, to_bits, to_float
 from tvm_bnn.report.layer_times import layers_of_calls, paths_of_kernels
+from tvm_bnn.report.peers import tvm_stock
 from tvm_bnn.schedules import schedule_module
 from tvm_bnn.schedules.apply import RULE_ATTR, machine_code
 from tvm_bnn.targets import Target, host, resolve
@@ -179,7 +176,8 @@ def _kernel(kernel: Kernel, target: Target) -> tuple[int, str, str]:
     lowered = lower(built.module, target)
     name = lowered.kernel_of[built.value]
     scheduled = schedule_module(lowered.module, lowered.family_of, target)
-    calls, results = instructions.count(_library(machine_code(scheduled, target), target), built.data, target.cpu)
+    library = shared_object(machine_code(scheduled, target), target.triple)
+    calls, results = instructions.count(library, built.data, target.cpu)
     here = KernelCall(built.module, built.value, built.data, host(1))
     here.close()
     _check(kernel.name, results, here.results)
@@ -193,22 +191,13 @@ def _check(name: str, there: Sequence[np.ndarray], here: Sequence[np.ndarray]) -
         raise DeviceError(f"{name}: the emulated processor's result is not that of this machine")
 
 
-def _library(executable: Any, target: Target) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
-        path = Path(folder) / "network.so"
-        executable.export_library(str(path), fcompile=fcompile(target.triple))
-        return path.read_bytes()
-
-
 def _network(each: Compared, target: Target) -> NetworkRow:
     network, twin, inputs = each.make(each.size)
     layers, twin_layers = _layers(each.name, network, inputs, target), _layers("its twin", twin, inputs, target)
     network, twin, inputs = each.make(each.stock_size)
     small = _layers(each.name, network, inputs, target)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of PyTorch's and TVM's own making
-        module = from_exported_program(torch.export.export(twin, inputs))
-    stock = _library(tvm.compile(module, target=target.tvm()), target)
+    with torch.no_grad():
+        stock = shared_object(tvm_stock.build(twin, inputs, target), target.triple)
     calls, _ = instructions.count(stock, [item.numpy() for item in inputs], target.cpu)
     return {
         "name": each.name,

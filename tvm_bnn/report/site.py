@@ -143,7 +143,7 @@ class OnDevice:
 
     def _stock(self, network: FloatNetwork, threads: int) -> Run:
         target = self.target(threads)
-        library = linker.shared_object(tvm_stock.build(network, target), target.triple)
+        library = linker.shared_object(tvm_stock.build(network.module, network.inputs, target), target.triple)
         return self._loaded(library, network.arrays(), threads)
 
     def _loaded(self, library: bytes, arrays: Sequence[np.ndarray], threads: int) -> _Loaded:

@@ -6,7 +6,6 @@ A candidate that crashes, or never ends, takes its process along and nothing els
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,9 +52,7 @@ class Job:
 def build(functions: dict[str, tirx.PrimFunc], target: Target, library: Path) -> None:
     """Compile scheduled kernels into a library for a target."""
     module = tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in functions.items()})
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        executable = machine_code(module, target)
-        executable.export_library(str(library), fcompile=linker.fcompile(target.triple), workspace_dir=folder)
+    library.write_bytes(linker.shared_object(machine_code(module, target), target.triple))
 
 
 class _Device:

@@ -35,7 +35,6 @@ from tvm_bnn.lower.bit_counts import (
     different_bits,
     different_halves,
     different_nibbles,
-    looks_up,
     unit,
     unit_lanes,
 )
@@ -259,7 +258,7 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         return _bordered(inside, unpadded(n, y, x, c), padding_word(c % group_words))
 
     counted_rows, counted_columns = _taps_inside(geometry, 0, kernel[0], height, out[0]), None
-    if groups == 1 and looks_up(target, filters):
+    if groups == 1 and counts_bytes(target, filters):
         acc = _sums_by_tables(
             reader, (batch, filters, *out), frame, weight, geometry, padded, target, counted_rows, shared
         )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import tvm
+from torch import Tensor, nn
 from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 
@@ -20,18 +21,18 @@ from tvm_bnn.report.pool import own_pool
 from tvm_bnn.targets import Target, host
 
 
-def build(network: FloatNetwork, target: Target) -> Any:
-    """The exported network as an executable of TVM's."""
+def build(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Any:
+    """The network, exported with these inputs, as an executable of TVM's."""
     with warnings.catch_warnings():
         # of PyTorch's and TVM's own making
         warnings.simplefilter("ignore")
-        module = from_exported_program(torch.export.export(network.module, network.inputs))
-    return tvm.compile(module, target=target.tvm())
+        imported = from_exported_program(torch.export.export(module, inputs))
+    return tvm.compile(imported, target=target.tvm())
 
 
 def prepare(network: FloatNetwork, threads: int) -> Run:
     """The network built for this processor; it runs in a thread of its own, which has TVM's workers."""
-    machine = relax.VirtualMachine(build(network, host(threads)), tvm.cpu())
+    machine = relax.VirtualMachine(build(network.module, network.inputs, host(threads)), tvm.cpu())
     arguments = [tvm.runtime.tensor(array) for array in network.arrays()]
     pool = own_pool(threads)
 
