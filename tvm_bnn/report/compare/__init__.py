@@ -1,0 +1,1 @@
+"""`python -m tvm_bnn.report compare`: which network to deploy, by accuracy and latency, on one page."""
