@@ -113,7 +113,7 @@ class Network(_Part):
     float_macs: int
     """Of one inference. Padded taps count."""
     operations: float
-    """float_macs + binary_macs / 64: what the papers call computational complexity (a machine word is one operation)."""
+    """float_macs + binary_macs / 64, as papers count computational complexity: a machine word is one operation."""
     reduction: float | None
     """How many times as many operations the float network `twin` takes."""
     binary_share: float
