@@ -272,6 +272,9 @@ class Verdict(_Part):
     text: str
     numbers: dict[str, float]
     """Those in the text, before rounding."""
+    machine: str | None = None
+    """Where it holds; null where it is about no machine."""
+    threads: int | None = None
 
 
 class Report(_Part):
