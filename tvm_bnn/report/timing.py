@@ -46,11 +46,17 @@ class Timing:
         return statistics.median(self.samples)
 
     @property
+    def quartiles(self) -> tuple[float, float]:
+        """The first and the third, in seconds; a single sample is both."""
+        if len(self.samples) < 2:
+            return self.median, self.median
+        first, _, third = statistics.quantiles(self.samples, n=4, method="inclusive")
+        return first, third
+
+    @property
     def spread(self) -> float:
         """Interquartile range over the median; 0 of a single sample."""
-        if len(self.samples) < 2:
-            return 0.0
-        first, _, third = statistics.quantiles(self.samples, n=4, method="inclusive")
+        first, third = self.quartiles
         return (third - first) / self.median
 
 
