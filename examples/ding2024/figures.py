@@ -14,9 +14,9 @@ from typing import Any
 from tvm_bnn.examples.ding2024.accuracy import evaluate
 from tvm_bnn.examples.ding2024.road_folder import RoadFolder
 from tvm_bnn.examples.ding2024.road_scenes import SceneId
-from tvm_bnn.examples.ding2024.train import Plan, as_plan
 from tvm_bnn.examples.ding2024.trained import CHECKPOINTS
 from tvm_bnn.examples.ding2024.weights import load_compact, read_compact
+from tvm_bnn.examples.training.plan import Plan, as_plan
 
 FIGURES = CHECKPOINTS / "figures.json"
 QUICK = 16

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from tvm_bnn.errors import InputError
+from tvm_bnn.examples.data.dataset import Sample
 
 CLASSES = ("background", "road", "lane", "vehicle")
 IGNORED = 255
@@ -76,6 +77,13 @@ class RoadFolder:
     @property
     def classes(self) -> int:
         return 1 + len(self.layers)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return CLASSES[: self.classes]
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.names[index], self.image(index), self.truth(index))
 
     def image(self, index: int) -> np.ndarray:
         """uint8 [H, W, 3]"""

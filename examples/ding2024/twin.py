@@ -24,9 +24,10 @@ def _transposed(module: BinaryConvTranspose2d) -> nn.Module:
 #: Binary module -> float module.
 Replacement = Callable[..., nn.Module]
 
+#: Binary convolution -> a float one of the same shape.
+FLOAT_CONVOLUTIONS: dict[type[nn.Module], Replacement] = {BinaryConv2d: _conv, BinaryConvTranspose2d: _transposed}
 _FLOAT: dict[type[nn.Module], Replacement] = {
-    BinaryConv2d: _conv,
-    BinaryConvTranspose2d: _transposed,
+    **FLOAT_CONVOLUTIONS,
     BinaryMask: lambda module: nn.Sigmoid(),
     RPReLU: lambda module: nn.ReLU(),
     Sign: lambda module: nn.Identity(),

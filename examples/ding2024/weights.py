@@ -82,9 +82,18 @@ def unpack(model: nn.Module, tensors: dict[str, Tensor]) -> None:
             weight.copy_(signs * tensors[f"{name}.scale"].float().reshape(shape))
 
 
+def _floats(variant: str) -> torch.dtype:
+    return torch.float32 if variant == "binary" else torch.float16
+
+
+def round_compact(model: Ding2024, variant: str) -> None:
+    """Make of the model, in place, what its compact checkpoint would give back."""
+    unpack(model, pack(model, _floats(variant)))
+
+
 def save_compact(model: Ding2024, path: Path, variant: str, notes: dict[str, str] | None = None) -> None:
     """Write the model, of the variant "binary" or "twin", to a compact checkpoint; notes go to its metadata."""
-    tensors = pack(model, torch.float32 if variant == "binary" else torch.float16)
+    tensors = pack(model, _floats(variant))
     about = {"format": FORMAT, "variant": variant, "config": json.dumps(asdict(model.config))}
     path.write_bytes(save(tensors, metadata={**(notes or {}), **about}))
 

@@ -16,9 +16,14 @@ from tvm_bnn.examples.ding2024.accuracy import evaluate, iou, normalise
 from tvm_bnn.examples.ding2024.figures import FIGURES, QUICK, training_command
 from tvm_bnn.examples.ding2024.road_folder import IGNORED, RoadFolder
 from tvm_bnn.examples.ding2024.road_scenes import write_folder
-from tvm_bnn.examples.ding2024.train import Batches, Plan, Run, fresh, main, train
+from tvm_bnn.examples.ding2024.train import main
 from tvm_bnn.examples.ding2024.trained import CHECKPOINTS, demo, demo_float_twin
 from tvm_bnn.examples.ding2024.weights import load_compact, read_compact, save_compact
+from tvm_bnn.examples.training import plan as plan_module
+from tvm_bnn.examples.training import run as run_module
+from tvm_bnn.examples.training.batches import Batches
+from tvm_bnn.examples.training.plan import Plan
+from tvm_bnn.examples.training.run import Run, fresh
 from tvm_bnn.nn import BinaryConv2d, BinaryConvTranspose2d, binary_weight
 
 SIZE = (64, 64)
@@ -33,6 +38,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _plan(**fields) -> Plan:
     return Plan(**{"steps": (2, 2), "grow": 0.5, "batch": 2, "size": SIZE, **fields})
+
+
+def train(plan: Plan, data: Path, out: Path, **options) -> Run:
+    run = run_module.train(plan, RoadFolder.open(data, "training"), out, **options)
+    if run.step == plan.total:
+        run.write(out, run.network(argmax=True))
+    return run
+
+
+def _batches(plan: Plan, data: Path) -> Batches:
+    return Batches(plan, RoadFolder.open(data, "training"), fresh(plan, 4).preprocessing)
 
 
 def _same_tensors(first: Path, second: Path) -> bool:
@@ -66,12 +82,12 @@ def test_the_rate_falls_in_each_stage():
     assert [plan.rate(start + 25) for start in (0, 100)] == pytest.approx([2e-3 * 0.853553, 1e-3 * 0.853553])
     assert plan.rate(225) == pytest.approx(0.5e-3) and plan.rate(0) == pytest.approx(2e-3 / 20)
     assert max(plan.rate(step) for step in (99, 199, 249)) < 2e-6
-    with pytest.raises(ValueError, match="steps are given for 1 stage; there are two stages or more"):
+    with pytest.raises(InputError, match="steps are given for 1 stage; there are two stages or more"):
         Plan(steps=(5,))
 
 
 def test_a_run_can_end_before_its_stages_do(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(train_module, "COOLING", 1)
+    monkeypatch.setattr(plan_module, "COOLING", 1)
     whole, short = _plan(steps=(2, 4)), _plan(steps=(2, 4), until=4)
     train(whole, data, tmp_path / "parts.safetensors", save_every=1, stop_after=3)
     assert train(short, data, tmp_path / "parts.safetensors").step == 4
@@ -111,7 +127,7 @@ def test_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture)
     assert 0 <= last["validation"]["mIoU"] <= 100
     assert load_compact(Path(binary)).config == replace(DEMO, branches=2, input_size=SIZE)
     assert main([str(tmp_path / "nowhere"), twin, *options]) == 2
-    assert "no images CATEGORY_NUMBER.png" in capsys.readouterr().out
+    assert "no images CATEGORY_NUMBER.png" in capsys.readouterr().err
 
 
 def test_stage_one_trains_real_weights_and_stage_two_binary_ones(data: Path, tmp_path: Path):
@@ -143,7 +159,7 @@ def twin(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_twin_teaches_what_it_makes_of_each_image(data: Path, twin: Path):
     plan = _plan(init=str(twin), distil=1.0, steps=(0, 9), grow=0.0)
     folder, teacher = RoadFolder.open(data, "training"), load_compact(twin)
-    batches = Batches(plan, folder, fresh(plan, 4))
+    batches = _batches(plan, data)
     seen = set()
     for step in range(3):
         _, truth, soft = batches(step)
@@ -156,7 +172,7 @@ def test_the_twin_teaches_what_it_makes_of_each_image(data: Path, twin: Path):
             torch.testing.assert_close(answer, expected.flip(2) if flipped else expected, rtol=0, atol=1e-3)
             seen.add(flipped)
     assert seen == {True, False}
-    (_, _, whole), (small, _, half) = batches(0), Batches(replace(plan, grow=1.0), folder, fresh(plan, 4))(0)
+    (_, _, whole), (small, _, half) = batches(0), _batches(replace(plan, grow=1.0), data)(0)
     assert small.shape[2:] == (32, 32) and whole is not None
     torch.testing.assert_close(half, F.avg_pool2d(whole, 2))
 
@@ -195,19 +211,30 @@ def test_the_loss_by_hand(data: Path, twin: Path):
 
 
 def test_plans_that_cannot_be():
-    with pytest.raises(ValueError, match="distil needs a float twin to learn from; give one as init"):
+    with pytest.raises(InputError, match="distil needs a float twin to learn from; give one as init"):
         Plan(distil=1.0)
 
 
 def test_weights_are_one_a_class(data: Path, tmp_path: Path):
-    with pytest.raises(InputError, match="2 weights were given for the 4 classes of the folder"):
+    with pytest.raises(InputError, match="2 weights were given for the 4 classes of the data set"):
         train(_plan(weights=(1.0, 2.0)), data, tmp_path / "n.safetensors")
 
 
 def test_the_command_in_the_figures_is_the_plan(monkeypatch: pytest.MonkeyPatch):
     plans: list[Plan] = []
-    monkeypatch.setattr(train_module, "train", lambda plan, *_: plans.append(plan))
-    monkeypatch.setattr(train_module, "load_compact", lambda _: demo_float_twin())
+
+    class Untrained:
+        def network(self, argmax: bool) -> torch.nn.Module:
+            return demo_float_twin()
+
+        def write(self, *_: object) -> None:
+            pass
+
+    def note(plan: Plan, *_: object, **__: object) -> Untrained:
+        plans.append(plan)
+        return Untrained()
+
+    monkeypatch.setattr(train_module, "train", note)
     monkeypatch.setattr(train_module.RoadFolder, "open", lambda *_: None)
     monkeypatch.setattr(train_module, "evaluate", lambda *_: {})
     wanted = [Plan("twin", steps=(4, 5), grow=0.0), Plan(branches=3, init="OUT/twin.safetensors", distil=1.0)]
@@ -222,7 +249,7 @@ def test_the_command_in_the_figures_is_the_plan(monkeypatch: pytest.MonkeyPatch)
 
 def test_every_image_comes_once_an_epoch(data: Path):
     plan = _plan()
-    batches = Batches(plan, RoadFolder.open(data, "training"), fresh(plan, 4))
+    batches = _batches(plan, data)
     epochs = [[index for step in range(e * 3, e * 3 + 3) for index in batches._indices(step)] for e in range(3)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(6))] * 3
     assert epochs[0] != epochs[1] or epochs[1] != epochs[2]

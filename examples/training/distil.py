@@ -24,6 +24,7 @@ class SoftLabels:
         """Image uint8 [H, W, 3] number `index` -> float16 [classes, H/4, W/4]."""
         if index not in self.known:
             with torch.no_grad():
-                logits = self.twin.coarse(normalise(image, self.twin.preprocessing))
-            self.known[index] = logits[0].softmax(dim=0).half()
+                pixels = normalise(image, self.twin.preprocessing).to(self.twin.head.weight.device)
+                logits = self.twin.coarse(pixels)
+            self.known[index] = logits[0].softmax(dim=0).half().cpu()
         return self.known[index]

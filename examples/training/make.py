@@ -1,0 +1,20 @@
+"""A plan, carried out: trained, rounded to what is stored, measured, written."""
+
+from pathlib import Path
+
+from tvm_bnn.examples.training.evaluate import measure
+from tvm_bnn.examples.training.plan import Plan
+from tvm_bnn.examples.training.run import Run, Watcher, train
+from tvm_bnn.examples.training.splits import Splits
+from tvm_bnn.examples.training.trained import Trained, load_trained, notes_of
+
+
+def make(plan: Plan, splits: Splits, out: Path, device: str, watch: Watcher) -> tuple[Run, Trained]:
+    """Train on one split, measure what is stored on the other, and write it to `out`, with its figures."""
+    task = splits.train.task
+    run = train(plan, splits.train, out, device, watch=watch)
+    # two classes are judged by a probability, so they need their logits
+    network = run.network(argmax=len(task.palette) > 2)
+    figures = measure(network, network.preprocessing, splits.val)
+    run.write(out, network, notes_of(task, splits.train.name, len(splits.train), figures))
+    return run, load_trained(out)
