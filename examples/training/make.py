@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tvm_bnn.examples.data.metrics import metric_of
 from tvm_bnn.examples.training.evaluate import measure
 from tvm_bnn.examples.training.plan import Plan
 from tvm_bnn.examples.training.run import Run, Watcher, train
@@ -12,6 +13,7 @@ from tvm_bnn.examples.training.trained import Trained, load_trained, notes_of
 def make(plan: Plan, splits: Splits, out: Path, device: str, watch: Watcher) -> tuple[Run, Trained]:
     """Train on one split, measure what is stored on the other, and write it to `out`, with its figures."""
     task = splits.train.task
+    metric_of(task)  # where its package is missing, say so now and not after the training
     run = train(plan, splits.train, out, device, watch=watch)
     # two classes are judged by a probability, so they need their logits
     network = run.network(argmax=len(task.palette) > 2)

@@ -26,8 +26,8 @@ def open_splits(task: Task, root: Path, plan: Plan) -> Splits:
     return Splits(open_data(task, root, "train"), open_data(task, root, "val", resize))
 
 
-def draw_splits(task: Task, plan: Plan, samples: int = SAMPLES, judged: int = JUDGED) -> Splits:
-    """Generated samples: `samples` to train on, in the size in which the plan sees them, and `judged` others."""
+def draw_splits(task: Task, plan: Plan, samples: int = SAMPLES, judged: int | None = None) -> Splits:
+    """Generated samples: so many to train on, in the size in which the plan sees them, and others to judge on."""
     size = None if plan.scales is not None else plan.size
     train = draw_data(task, "train", samples, DATA_SEED, size)
-    return Splits(train, draw_data(task, "val", judged, DATA_SEED, plan.test_size or plan.size))
+    return Splits(train, draw_data(task, "val", judged or JUDGED, DATA_SEED, plan.test_size or plan.size))

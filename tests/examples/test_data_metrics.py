@@ -10,6 +10,7 @@ from torchmetrics.classification import BinaryPrecisionRecallCurve
 
 from tvm_bnn.errors import InputError
 from tvm_bnn.examples.data.metrics import LEVELS, MeanIoU, Metric, RoadF, metric_of
+from tvm_bnn.examples.data.predictions import predictions
 from tvm_bnn.examples.data.tasks import TASKS
 
 ALL = sorted(TASKS)
@@ -157,3 +158,37 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "py_sod_metrics", None)
     with pytest.raises(InputError, match=r"need the package pysodmetrics .* pip install 'tvm_bnn\[metrics\]'"):
         metric_of(TASKS["ecssd"])
+
+
+def test_predictions_of_logits_and_class_maps():
+    """Two classes: the softmax of class 1; more: the class of the largest logit; class maps as they are."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (2, 2, 3, 4)).astype(np.float32)
+    expected = torch.from_numpy(logits).double().softmax(1)[:, 1].numpy()
+    for name in ("kitti-road", "ecssd"):
+        found = predictions(logits, TASKS[name])
+        assert found.dtype == np.float32 and found.shape == (2, 3, 4)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    streets = rng.normal(size=(2, 19, 3, 4)).astype(np.float32)
+    assert np.array_equal(predictions(streets, TASKS["cityscapes"]), torch.from_numpy(streets).argmax(1).numpy())
+    classes = rng.integers(0, 2, (2, 3, 4))
+    assert np.array_equal(predictions(classes, TASKS["kitti-road"]), classes)
+
+
+def test_certain_predictions_are_zero_and_one():
+    """However far apart the logits are; a metric refuses anything beyond."""
+    logits = np.array([[-3e38, 3e38], [3e38, -3e38]], np.float32).reshape(1, 2, 1, 2) / 2
+    assert predictions(logits, TASKS["ecssd"]).tolist() == [[[1.0, 0.0]]]
+
+
+@pytest.mark.parametrize(
+    "output, found",
+    [
+        (np.zeros((1, 3, 4, 4), np.float32), r"float32 \[1, 3, 4, 4\]"),
+        (np.zeros((1, 4, 4), np.float32), r"float32 \[1, 4, 4\]"),
+        (np.zeros((1, 2, 4, 4), np.int64), r"int64 \[1, 2, 4, 4\]"),
+    ],
+)
+def test_outputs_that_are_no_predictions(output: np.ndarray, found: str):
+    with pytest.raises(InputError, match=rf"output {found}; kitti-road takes class maps, .* or logits, .*\[N, 2, H, W"):
+        predictions(output, TASKS["kitti-road"])
