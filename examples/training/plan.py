@@ -143,7 +143,8 @@ class Plan:
 
 def as_plan(fields: dict[str, Any]) -> Plan:
     """The plan of these fields, with lists where it has tuples, as JSON has them."""
-    return Plan(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return Plan(**fields)
 
 
 _SMALL_SIZES = {"cityscapes": (128, 256), "kitti-road": (96, 320), "ecssd": (128, 160)}
