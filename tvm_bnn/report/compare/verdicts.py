@@ -1,0 +1,289 @@
+"""What the numbers of a comparison say, in sentences.
+
+Rules, which the page states too:
+
+- Times are compared within a place only: what took turns on one machine with so many threads.
+- Two times are told apart where neither spreads by more than `MAX_SPREAD` and the middle halves of their samples (from
+  the first to the third quartile) do not overlap. Otherwise there is no ratio, and the sentence says which it was.
+- Figures of accuracy closer than `SAME` are as good as each other.
+- What was counted on an emulated processor is told as instructions, never as a time.
+- A figure on drawn images stands beside the name of their data set, which says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from tvm_bnn.report.compare import wording
+from tvm_bnn.report.compare.content import BranchSweep, Latency, Measurement, Report, Task, Verdict
+from tvm_bnn.report.compare.pareto import front, metric_of, points
+from tvm_bnn.report.compare.wording import PYTORCH, Place
+from tvm_bnn.report.timing import MAX_SPREAD, ratio
+
+#: The difference of two figures up to which they count as equal: in points, or as a share of 1.
+SAME: Mapping[str, float] = {"%": 0.05, "": 0.0005}
+
+
+def verdicts(report: Report) -> list[Verdict]:
+    """All of them: by task, machine and threads, then branches, then training."""
+    found: list[Verdict] = []
+    for place, members in wording.places(report):
+        networks = list(dict.fromkeys(each.network for each in members))
+        binary = [name for name in networks if report.networks[name].kind == "binary"]
+        for network in binary:
+            found += _times(report, place, members, network)
+            found += _instructions(report, place, members, network)
+        found += _front(report, place, members)
+        for network in networks:
+            found += _faithful(report, place, members, network)
+    found += [verdict for sweep in report.sweeps for verdict in _branches(sweep)]
+    found += [verdict for ablation in report.ablations for verdict in _training(ablation)]
+    # accuracy is the same with any number of threads, and told once
+    once: dict[tuple[str | None, str | None, str], Verdict] = {}
+    for verdict in found:
+        once.setdefault((verdict.task, verdict.machine, verdict.text), verdict)
+    return list(once.values())
+
+
+def grouped(report: Report, found: Sequence[Verdict]) -> Iterator[tuple[str, list[Verdict]]]:
+    """Neighbours that hold in the same place, under a heading that names it."""
+    for (task, machine, threads), together in groupby(found, lambda each: (each.task, each.machine, each.threads)):
+        parts = [] if task is None else [task]
+        if machine is not None:
+            parts.append(wording.where(machine, threads) if threads is not None else machine)
+        yield ": ".join(parts) or "Training", list(together)
+
+
+def told_apart(one: Latency, other: Latency) -> str | None:
+    """None where the two times differ by more than chance; otherwise why that cannot be said."""
+    first, second = wording.timing_of(one.samples_ms), wording.timing_of(other.samples_ms)
+    widest = max(first.spread, second.spread)
+    if widest > MAX_SPREAD:
+        return f"their times spread by up to {wording.share(widest, 0)}, more than {wording.share(MAX_SPREAD, 0)}"
+    (low, high), (other_low, other_high) = first.quartiles, second.quartiles
+    if low <= other_high and other_low <= high:
+        return "the middle halves of their samples overlap"
+    return None
+
+
+def _times(report: Report, place: Place, members: Sequence[Measurement], network: str) -> list[Verdict]:
+    """A binary network of ours against what else could be deployed, each fastest of its kind."""
+    ours = _fastest(members, network, wording.is_ours)
+    if ours is None or ours.latency is None:
+        return []
+    twin = report.networks[network].twin
+    kinds: list[tuple[str | None, Callable[[str], bool]]] = [
+        (twin, lambda name: _is_peer(name) and not name.endswith(wording.INT8)),
+        (twin, lambda name: _is_peer(name) and name.endswith(wording.INT8)),
+        (twin, lambda name: name == PYTORCH),
+        (twin, wording.is_ours),
+        (network, lambda name: name == PYTORCH),
+    ]
+    rivals = [_fastest(members, name, kind) for name, kind in kinds if name is not None]
+    if not any(rivals):
+        text = f"{_name(ours)} takes {wording.ms(ours.latency.median_ms)}; nothing else was measured beside it."
+        return [_verdict(place, [ours], text, {"ms": ours.latency.median_ms})]
+    task = report.tasks[place.task]
+    return [_against(place, task, ours, rival) for rival in rivals if rival is not None]
+
+
+def _against(place: Place, task: Task, ours: Measurement, rival: Measurement) -> Verdict:
+    """One binary network and executor against another network or executor."""
+    assert ours.latency is not None and rival.latency is not None, "both were timed"
+    mine, other = ours.latency, rival.latency
+    numbers = {"ms": mine.median_ms, "rival_ms": other.median_ms}
+    both = f"{wording.ms(mine.median_ms)} against {wording.ms(other.median_ms)}"
+    if len(other.samples_ms) == 1:
+        both += ", timed once"
+    if (reason := told_apart(mine, other)) is not None:
+        numbers["spread"] = max(mine.spread, other.spread)
+        text = f"{_name(ours)} and {_name(rival)} are not distinguishable in time ({both}: {reason})"
+        text += _accuracy(task, ours, rival, numbers, "; in accuracy the first is")
+    else:
+        faster = ratio(wording.timing_of(other.samples_ms), wording.timing_of(mine.samples_ms))
+        assert faster is not None, "a ratio of what is told apart"
+        numbers["ratio"] = max(faster, 1 / faster)
+        size = wording.times(numbers["ratio"])
+        verb = f"is {size} as fast as" if faster > 1 else f"takes {size} as long as"
+        text = f"{_name(ours)} {verb} {_name(rival)} ({both})"
+        text += _accuracy(task, ours, rival, numbers, " and" if faster > 1 else " and is")
+    return _verdict(place, [ours, rival], f"{text}.", numbers)
+
+
+def _accuracy(task: Task, ours: Measurement, rival: Measurement, numbers: dict[str, float], lead: str) -> str:
+    """How much better or worse the first is; nothing where that was not measured."""
+    mine, other = metric_of(task, ours), metric_of(task, rival)
+    if mine is None or other is None:
+        return ""
+    difference = mine - other
+    numbers.update(value=mine, rival_value=other, difference=difference)
+    on = f"on {wording.data_set(task)}"
+    if abs(difference) <= SAME[task.unit]:
+        return f"{lead} as good in {task.metric} {on} ({_both(mine, other, task)})"
+    word = "better" if (difference > 0) == (task.better == "higher") else "worse"
+    size = wording.points(difference, task.unit, task.metric)
+    return f"{lead} {size} {word} {on} ({_both(mine, other, task)})"
+
+
+def _both(mine: float, other: float, task: Task) -> str:
+    return f"{wording.value(mine, task.unit)} against {wording.value(other, task.unit)}"
+
+
+def _front(report: Report, place: Place, members: Sequence[Measurement]) -> list[Verdict]:
+    """What nothing else is both faster and better than."""
+    task = report.tasks[place.task]
+    found = points(task, members)
+    if len(found) < 2:
+        return []
+    best = front(found, task.better)
+    numbers: dict[str, float] = {"front": len(best), "compared": len(found)}
+    texts = []
+    for point in best:
+        name = _name(point.measurement)
+        numbers |= {f"{name}: ms": point.ms, f"{name}: {task.metric}": point.value}
+        texts.append(f"{name} ({wording.ms(point.ms)}, {wording.value(point.value, task.unit)})")
+    text = (
+        f"On the Pareto front of latency and {task.metric} on {wording.data_set(task)} ({len(best)} of {len(found)}, by "
+        f"medians; nothing else is both faster and better): {', '.join(texts)}."
+    )
+    return [_verdict(place, [point.measurement for point in best], text, numbers)]
+
+
+def _faithful(report: Report, place: Place, members: Sequence[Measurement], network: str) -> Iterator[Verdict]:
+    """Whether what was compiled is as right as the network in PyTorch."""
+    task = report.tasks[place.task]
+    for ours in members:
+        if ours.network != network or not wording.is_ours(ours.executor) or ours.accuracy is None:
+            continue
+        difference = ours.accuracy.difference.get(task.metric)
+        if difference is None:
+            continue
+        numbers = {"difference": difference, "same": SAME[task.unit]}
+        found = wording.points(difference, task.unit, task.metric)
+        bound = f"{SAME[task.unit]:g}{' points' if task.unit else ''}"
+        text = f"{_name(ours)} differs from the same network in PyTorch by {found} on {wording.data_set(task)}, "
+        text += f"within {bound}" if abs(difference) <= SAME[task.unit] else f"more than {bound}"
+        if ours.accuracy.agreement is not None:
+            numbers["agreement"] = ours.accuracy.agreement
+            text += f", and gives the same class in {wording.share(ours.accuracy.agreement, 3)} of the pixels"
+        itself = next((each for each in members if (each.network, each.executor) == (network, PYTORCH)), None)
+        if itself is not None and itself.accuracy is not None and itself.accuracy.agreement is not None:
+            numbers["pytorch_agreement"] = itself.accuracy.agreement
+            text += f"; PyTorch without oneDNN in {wording.share(itself.accuracy.agreement, 3)}"
+        yield _verdict(place, [ours], f"{text}.", numbers)
+
+
+def _instructions(report: Report, place: Place, members: Sequence[Measurement], network: str) -> list[Verdict]:
+    """A network on an emulated processor, of which no time can be told."""
+    counted = [each for each in members if each.instructions is not None]
+    ours = min(
+        (each for each in counted if each.network == network and wording.is_ours(each.executor)),
+        key=lambda each: each.instructions or 0,
+        default=None,
+    )
+    if ours is None or ours.instructions is None:
+        return []
+    text = f"{_name(ours)} executes {wording.count(ours.instructions)} instructions an inference"
+    numbers: dict[str, float] = {"instructions": ours.instructions}
+    twin = [each for each in counted if each.network == report.networks[network].twin]
+    about = [ours]
+    if rival := min(twin, key=lambda each: each.instructions or 0, default=None):
+        assert rival.instructions is not None, "it was counted"
+        numbers |= {"rival_instructions": rival.instructions, "ratio": rival.instructions / ours.instructions}
+        text += f", {_name(rival)} {wording.count(rival.instructions)}: {wording.times(numbers['ratio'])} as many"
+        about.append(rival)
+    text += ". They were counted on an emulated processor, which tells no time."
+    return [_verdict(place, about, text, numbers)]
+
+
+def _branches(sweep: BranchSweep) -> Iterator[Verdict]:
+    """What the most branches cost, against as many networks."""
+    counts = {each.branches: each for each in sweep.counts}
+    if 1 not in counts or len(counts) < 2:
+        return
+    one, most = counts[1], counts[max(counts)]
+    name, branches = f"{sweep.network} at {sweep.size[0]}x{sweep.size[1]}", most.branches
+    numbers: dict[str, float] = {"branches": branches, "ms": most.latency.median_ms, "one_ms": one.latency.median_ms}
+    both = f"{wording.ms(most.latency.median_ms)} against {wording.ms(one.latency.median_ms)}"
+    if (reason := told_apart(most.latency, one.latency)) is not None:
+        numbers["spread"] = max(most.latency.spread, one.latency.spread)
+        text = f"{name} with {branches} branches and with one are not distinguishable in time ({both}: {reason})."
+    else:
+        numbers |= {"ratio": most.latency.median_ms / one.latency.median_ms, "multiple": most.multiple}
+        text = (
+            f"{name} with {branches} branches takes {wording.times(numbers['ratio'])} as long as with one ({both}), so "
+            f"{branches} such networks one after the other would take {wording.times(most.multiple)} as long as the "
+            "branches."
+        )
+    yield Verdict(
+        task=None,
+        about=[sweep.network],
+        text=text,
+        numbers=numbers,
+        machine=sweep.machine,
+        threads=sweep.threads,
+    )
+
+
+def _training(ablation: Mapping[str, Any]) -> Iterator[Verdict]:
+    """What was found in training one factor at a time: comparisons by factor, then the findings as they are."""
+    task, unit, metric = ablation.get("task"), ablation.get("unit", ""), ablation.get("metric", "the metric")
+    on = str(ablation.get("data_set", "unnamed data"))
+    if ablation.get("synthetic") and "synthetic" not in on:
+        on += " (synthetic)"
+    for factor, members in groupby(ablation.get("comparisons", ()), lambda each: each.get("factor", "")):
+        parts, numbers = [], {}
+        for each in members:
+            step = f"{each.get('to')} instead of {each.get('from')}"
+            if each.get("difference") is None:
+                continue
+            change, spread = float(each["difference"]), each.get("seed_spread")
+            numbers[step] = change
+            sign = "+" if change >= 0 else "-"
+            said = f"{step}: {sign}{wording.points(change, unit, metric)}"
+            if spread is not None:
+                numbers[f"{step}: spread of the seeds"] = float(spread)
+                said += f", where seeds spread by {wording.points(float(spread), unit, metric)}"
+            parts.append(said if each.get("distinguishable") else f"{said}, which is no difference that can be told")
+        if parts:
+            text = f"Trained on {on}, {factor}: {'; '.join(parts)}."
+            yield Verdict(task=task, about=[str(factor)], text=text, numbers=numbers)
+    for each in ablation.get("findings", ()):
+        text = f"{each.get('question', '')} {each.get('answer', '')} (On {on}.)".strip()
+        yield Verdict(task=task, about=["training"], text=text, numbers=_plain(each.get("numbers", {})))
+
+
+def _plain(numbers: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(number) for name, number in numbers.items() if isinstance(number, (int, float))}
+
+
+def _fastest(members: Sequence[Measurement], network: str | None, fits: Callable[[str], bool]) -> Measurement | None:
+    """The one with the least median among those of a network whose executor fits."""
+    timed = [
+        (each.latency.median_ms, number, each)
+        for number, each in enumerate(members)
+        if each.network == network and each.latency is not None and fits(each.executor)
+    ]
+    return min(timed)[-1] if timed else None
+
+
+def _is_peer(executor: str) -> bool:
+    return not wording.is_ours(executor) and executor != PYTORCH
+
+
+def _name(measurement: Measurement) -> str:
+    return f"{measurement.network} in {measurement.executor}"
+
+
+def _verdict(place: Place, about: Sequence[Measurement], text: str, numbers: dict[str, float]) -> Verdict:
+    names = [name for each in about for name in (each.network, each.executor)]
+    return Verdict(
+        task=place.task,
+        about=list(dict.fromkeys(names)),
+        text=text,
+        numbers=numbers,
+        machine=place.machine,
+        threads=place.threads,
+    )

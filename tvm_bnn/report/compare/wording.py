@@ -1,0 +1,125 @@
+"""How a comparison is told: units, rounding, and the names that its texts, tables and pictures share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from tvm_bnn.report.compare.content import Figure, Measurement, Report, Task
+from tvm_bnn.report.rows import OURS
+from tvm_bnn.report.timing import Timing
+
+NONE = "-"
+PYTORCH = "pytorch-eager"
+#: Suffixes of executors that compute in fewer bits than float32.
+INT8, BF16 = "-int8", "-bf16"
+
+
+class Place(NamedTuple):
+    """What took turns: measurements that may be compared with each other."""
+
+    task: str
+    machine: str
+    threads: int
+    group: str
+
+
+def place_of(report: Report, measurement: Measurement) -> Place:
+    """Where a measurement belongs."""
+    task = report.networks[measurement.network].task
+    return Place(task, measurement.machine, measurement.threads, measurement.group)
+
+
+def places(report: Report) -> Iterator[tuple[Place, list[Measurement]]]:
+    """Each place with its measurements (not those left out): tasks and machines in the order of the report."""
+    tasks, machines = list(report.tasks), list(report.machines)
+    made = [each for each in report.measurements if each.left_out is None]
+
+    def key(each: Measurement) -> tuple[int, int, int, str]:
+        place = place_of(report, each)
+        return tasks.index(place.task), machines.index(place.machine), place.threads, place.group
+
+    for _, together in groupby(sorted(made, key=key), key):
+        members = list(together)
+        yield place_of(report, members[0]), members
+
+
+def is_ours(executor: str) -> bool:
+    """Whether this compiler made what ran, in any of its variants."""
+    return executor == OURS or executor.startswith(f"{OURS}-")
+
+
+def timing_of(samples_ms: Sequence[float]) -> Timing:
+    """The same as a timing, for the rules of `tvm_bnn.report.timing`."""
+    return Timing(tuple(each / 1e3 for each in samples_ms))
+
+
+def data_set(task: Task) -> str:
+    """Its name, which says where it is synthetic."""
+    return task.data_set if not task.synthetic or "synthetic" in task.data_set else f"{task.data_set} (synthetic)"
+
+
+def where(machine: str, threads: int) -> str:
+    """A machine and its threads."""
+    return f"{machine}, {plural(threads, 'thread')}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def value(number: float | None, unit: str) -> str:
+    """A measure of accuracy."""
+    if number is None:
+        return NONE
+    return f"{number:.2f} %" if unit == "%" else f"{number:.4f}"
+
+
+def figure(found: Figure | None) -> str:
+    """A measure of accuracy, with its unit."""
+    return NONE if found is None else value(found.value, found.unit)
+
+
+def points(difference: float, unit: str, metric: str) -> str:
+    """A difference of two figures, without its sign: `1.80 points of mIoU`, `0.0120 of MAE`."""
+    return f"{abs(difference):.2f} points of {metric}" if unit == "%" else f"{abs(difference):.4f} of {metric}"
+
+
+def ms(time: float | None) -> str:
+    """A time; kernels take microseconds."""
+    if time is None:
+        return NONE
+    return f"{time:.1f} ms" if time >= 10 else f"{time:.2f} ms" if time >= 1 else f"{time:.3f} ms"
+
+
+def times(ratio: float) -> str:
+    """A ratio, with three digits or so."""
+    return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.1f}x" if ratio >= 10 else f"{ratio:.2f}x"
+
+
+def share(part: float | None, digits: int = 1) -> str:
+    """A part of one, in percent."""
+    return NONE if part is None else f"{part:.{digits}%}".replace("%", " %")
+
+
+def megabytes(size: float | None) -> str:
+    """Bytes in MB (10**6)."""
+    return NONE if size is None else f"{size / 1e6:.2f} MB"
+
+
+def count(number: float | None) -> str:
+    """A large number: `1.23 G`."""
+    if number is None:
+        return NONE
+    for power, letter in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= power:
+            return f"{number / power:.2f}{letter}"
+    return f"{number:g}"
+
+
+def slug(*parts: object) -> str:
+    """A name of a file, of letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(map(str, parts)).lower()).strip("-")
