@@ -145,8 +145,8 @@ def _front(report: Report, place: Place, members: Sequence[Measurement]) -> list
         numbers |= {f"{name}: ms": point.ms, f"{name}: {task.metric}": point.value}
         texts.append(f"{name} ({wording.ms(point.ms)}, {wording.value(point.value, task.unit)})")
     text = (
-        f"On the Pareto front of latency and {task.metric} on {wording.data_set(task)} ({len(best)} of {len(found)}, by "
-        f"medians; nothing else is both faster and better): {', '.join(texts)}."
+        f"On the Pareto front of latency and {task.metric} on {wording.data_set(task)} ({len(best)} of {len(found)}, "
+        f"by medians; nothing else is both faster and better): {', '.join(texts)}."
     )
     return [_verdict(place, [point.measurement for point in best], text, numbers)]
 
