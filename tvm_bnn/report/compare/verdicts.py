@@ -19,7 +19,7 @@ from typing import Any
 from tvm_bnn.report.compare import wording
 from tvm_bnn.report.compare.content import BranchSweep, Latency, Measurement, Report, Task, Verdict
 from tvm_bnn.report.compare.pareto import front, metric_of, points
-from tvm_bnn.report.compare.wording import PYTORCH, Place
+from tvm_bnn.report.compare.wording import INT8, PYTORCH, Place
 from tvm_bnn.report.timing import MAX_SPREAD, ratio
 
 #: The difference of two figures up to which they count as equal: in points, or as a share of 1.
@@ -47,7 +47,7 @@ def verdicts(report: Report) -> list[Verdict]:
     return list(once.values())
 
 
-def grouped(report: Report, found: Sequence[Verdict]) -> Iterator[tuple[str, list[Verdict]]]:
+def grouped(found: Sequence[Verdict]) -> Iterator[tuple[str, list[Verdict]]]:
     """Neighbours that hold in the same place, under a heading that names it."""
     for (task, machine, threads), together in groupby(found, lambda each: (each.task, each.machine, each.threads)):
         parts = [] if task is None else [task]
@@ -70,23 +70,30 @@ def told_apart(one: Latency, other: Latency) -> str | None:
 
 def _times(report: Report, place: Place, members: Sequence[Measurement], network: str) -> list[Verdict]:
     """A binary network of ours against what else could be deployed, each fastest of its kind."""
-    ours = _fastest(members, network, wording.is_ours)
+    ours = fastest(members, network, wording.is_ours)
     if ours is None or ours.latency is None:
         return []
+    against = rivals(report, members, network)
+    if not against:
+        text = f"{_name(ours)} takes {wording.ms(ours.latency.median_ms)}; nothing else was measured beside it."
+        return [_verdict(place, [ours], text, {"ms": ours.latency.median_ms})]
+    return [_against(place, report.tasks[place.task], ours, rival) for rival in against]
+
+
+def rivals(report: Report, members: Sequence[Measurement], network: str) -> list[Measurement]:
+    """What a binary network is compared with, as far as it was timed among these members of a place.
+
+    Its float twin in the fastest peer, in the fastest with int8, in PyTorch, and in this compiler; itself in PyTorch.
+    """
     twin = report.networks[network].twin
     kinds: list[tuple[str | None, Callable[[str], bool]]] = [
-        (twin, lambda name: _is_peer(name) and not name.endswith(wording.INT8)),
-        (twin, lambda name: _is_peer(name) and name.endswith(wording.INT8)),
+        (twin, lambda name: _is_peer(name) and not name.endswith(INT8)),
+        (twin, lambda name: _is_peer(name) and name.endswith(INT8)),
         (twin, lambda name: name == PYTORCH),
         (twin, wording.is_ours),
         (network, lambda name: name == PYTORCH),
     ]
-    rivals = [_fastest(members, name, kind) for name, kind in kinds if name is not None]
-    if not any(rivals):
-        text = f"{_name(ours)} takes {wording.ms(ours.latency.median_ms)}; nothing else was measured beside it."
-        return [_verdict(place, [ours], text, {"ms": ours.latency.median_ms})]
-    task = report.tasks[place.task]
-    return [_against(place, task, ours, rival) for rival in rivals if rival is not None]
+    return [found for name, kind in kinds if (found := fastest(members, name, kind)) is not None]
 
 
 def _against(place: Place, task: Task, ours: Measurement, rival: Measurement) -> Verdict:
@@ -230,9 +237,7 @@ def _branches(sweep: BranchSweep) -> Iterator[Verdict]:
 def _training(ablation: Mapping[str, Any]) -> Iterator[Verdict]:
     """What was found in training one factor at a time: comparisons by factor, then the findings as they are."""
     task, unit, metric = ablation.get("task"), ablation.get("unit", ""), ablation.get("metric", "the metric")
-    on = str(ablation.get("data_set", "unnamed data"))
-    if ablation.get("synthetic") and "synthetic" not in on:
-        on += " (synthetic)"
+    on = wording.labelled(str(ablation.get("data_set", "unnamed data")), bool(ablation.get("synthetic")))
     for factor, members in groupby(ablation.get("comparisons", ()), lambda each: each.get("factor", "")):
         parts, numbers = [], {}
         for each in members:
@@ -241,11 +246,10 @@ def _training(ablation: Mapping[str, Any]) -> Iterator[Verdict]:
                 continue
             change, spread = float(each["difference"]), each.get("seed_spread")
             numbers[step] = change
-            sign = "+" if change >= 0 else "-"
-            said = f"{step}: {sign}{wording.points(change, unit, metric)}"
+            said = f"{step}: {wording.signed(change, unit)} of {metric}"
             if spread is not None:
                 numbers[f"{step}: spread of the seeds"] = float(spread)
-                said += f", where seeds spread by {wording.points(float(spread), unit, metric)}"
+                said += f", where seeds spread by {wording.value(float(spread), unit)}"
             parts.append(said if each.get("distinguishable") else f"{said}, which is no difference that can be told")
         if parts:
             text = f"Trained on {on}, {factor}: {'; '.join(parts)}."
@@ -259,7 +263,7 @@ def _plain(numbers: Mapping[str, Any]) -> dict[str, float]:
     return {str(name): float(number) for name, number in numbers.items() if isinstance(number, (int, float))}
 
 
-def _fastest(members: Sequence[Measurement], network: str | None, fits: Callable[[str], bool]) -> Measurement | None:
+def fastest(members: Sequence[Measurement], network: str | None, fits: Callable[[str], bool]) -> Measurement | None:
     """The one with the least median among those of a network whose executor fits."""
     timed = [
         (each.latency.median_ms, number, each)

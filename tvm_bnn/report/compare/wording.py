@@ -13,8 +13,8 @@ from tvm_bnn.report.timing import Timing
 
 NONE = "-"
 PYTORCH = "pytorch-eager"
-#: Suffixes of executors that compute in fewer bits than float32.
-INT8, BF16 = "-int8", "-bf16"
+#: How the names of executors end that compute in 8 bits.
+INT8 = "-int8"
 
 
 class Place(NamedTuple):
@@ -33,13 +33,15 @@ def place_of(report: Report, measurement: Measurement) -> Place:
 
 
 def places(report: Report) -> Iterator[tuple[Place, list[Measurement]]]:
-    """Each place with its measurements (not those left out): tasks and machines in the order of the report."""
+    """Each place with its measurements (not those left out): tasks, machines and turns in the order of the report."""
     tasks, machines = list(report.tasks), list(report.machines)
     made = [each for each in report.measurements if each.left_out is None]
 
-    def key(each: Measurement) -> tuple[int, int, int, str]:
+    groups = list(dict.fromkeys(each.group for each in made))
+
+    def key(each: Measurement) -> tuple[int, int, int, int]:
         place = place_of(report, each)
-        return tasks.index(place.task), machines.index(place.machine), place.threads, place.group
+        return tasks.index(place.task), machines.index(place.machine), place.threads, groups.index(place.group)
 
     for _, together in groupby(sorted(made, key=key), key):
         members = list(together)
@@ -58,7 +60,12 @@ def timing_of(samples_ms: Sequence[float]) -> Timing:
 
 def data_set(task: Task) -> str:
     """Its name, which says where it is synthetic."""
-    return task.data_set if not task.synthetic or "synthetic" in task.data_set else f"{task.data_set} (synthetic)"
+    return labelled(task.data_set, task.synthetic)
+
+
+def labelled(name: str, synthetic: bool) -> str:
+    """The name of data, which says where they are synthetic."""
+    return name if not synthetic or "synthetic" in name else f"{name} (synthetic)"
 
 
 def where(machine: str, threads: int) -> str:
@@ -71,11 +78,9 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def value(number: float | None, unit: str) -> str:
+def value(found: float | None, unit: str) -> str:
     """A measure of accuracy."""
-    if number is None:
-        return NONE
-    return f"{number:.2f} %" if unit == "%" else f"{number:.4f}"
+    return number(found, 2, " %") if unit == "%" else number(found, 4)
 
 
 def figure(found: Figure | None) -> str:
@@ -86,6 +91,13 @@ def figure(found: Figure | None) -> str:
 def points(difference: float, unit: str, metric: str) -> str:
     """A difference of two figures, without its sign: `1.80 points of mIoU`, `0.0120 of MAE`."""
     return f"{abs(difference):.2f} points of {metric}" if unit == "%" else f"{abs(difference):.4f} of {metric}"
+
+
+def signed(difference: float | None, unit: str) -> str:
+    """A difference of two figures, with its sign."""
+    if difference is None:
+        return NONE
+    return f"{difference:+.2f} points" if unit == "%" else f"{difference:+.4f}"
 
 
 def ms(time: float | None) -> str:
@@ -107,17 +119,22 @@ def share(part: float | None, digits: int = 1) -> str:
 
 def megabytes(size: float | None) -> str:
     """Bytes in MB (10**6)."""
-    return NONE if size is None else f"{size / 1e6:.2f} MB"
+    return NONE if size is None else number(size / 1e6, 2, " MB")
 
 
-def count(number: float | None) -> str:
+def count(found: float | None) -> str:
     """A large number: `1.23 G`."""
-    if number is None:
+    if found is None:
         return NONE
     for power, letter in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(number) >= power:
-            return f"{number / power:.2f}{letter}"
-    return f"{number:g}"
+        if abs(found) >= power:
+            return f"{found / power:.2f}{letter}"
+    return f"{found:g}"
+
+
+def number(found: float | None, digits: int, unit: str = "") -> str:
+    """With so many digits behind the point."""
+    return NONE if found is None else f"{found:.{digits}f}{unit}"
 
 
 def slug(*parts: object) -> str:

@@ -50,9 +50,10 @@ def _pictures(report: Report, folder: Path) -> Iterator[Picture]:
     yield from _latencies(report)
     for sample in report.samples:
         if samples.is_complete(sample, folder):
-            figure = samples.samples(sample, report.tasks[sample.task], folder, f"{sample.task}: {sample.name}")
+            task = report.tasks[sample.task]
+            figure = samples.samples(sample, task, folder, f"{wording.data_set(task)}: {sample.name}")
             alt = f"Image {sample.name} of {sample.task}: {', '.join(samples.panels(sample))}, side by side"
-            yield Picture(wording.slug("sample", sample.task, sample.name), "samples", alt, figure)
+            yield Picture(wording.slug("sample", sample.task, sample.name), f"samples {sample.task}", alt, figure)
     yield from _insides(report)
     for sweep in report.sweeps:
         where = wording.where(sweep.machine, sweep.threads)
@@ -106,11 +107,13 @@ def _insides(report: Report) -> Iterator[Picture]:
             yield Picture(wording.slug("memory", name, where), "layers", alt, figure)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write `path`.svg and `path`.png; the same figure gives the same files. Raises OutputError."""
-    for ending, content in (("svg", svg(figure)), ("png", png(figure))):
+def save(figure: Figure, path: Path) -> bytes:
+    """Write `path`.svg and `path`.png; the same figure gives the same files. Returns the SVG. Raises OutputError."""
+    drawn = svg(figure)
+    for ending, content in (("svg", drawn), ("png", png(figure))):
         with whole_file(path.with_name(f"{path.name}.{ending}")) as file:
             file.write(content)
+    return drawn
 
 
 def svg(figure: Figure) -> bytes:

@@ -46,8 +46,9 @@ def accuracy(task: Task, points: Sequence[Point], marks: Marks, title: str) -> F
             point.ms, point.value, marker, color=colour, markersize=size, markeredgecolor="white", zorder=4
         )[0]
     best = front(points, task.better)
-    steps = {"linestyle": "--", "color": style.BLACK, "linewidth": 1.2, "zorder": 2, "drawstyle": "steps-post"}
-    handles[FRONT] = axes.plot([each.ms for each in best], [each.value for each in best], **steps)[0]
+    handles[FRONT] = axes.step(
+        [each.ms for each in best], [each.value for each in best], "--", where="post", color=style.BLACK, linewidth=1.2
+    )[0]
     axes.margins(0.08, 0.12)
     if task.better == "lower":
         axes.invert_yaxis()

@@ -21,8 +21,9 @@ def memory(plan: MemoryPlan, title: str) -> Figure:
     for number, (buffer, offset) in enumerate(zip(plan.buffers, offsets, strict=True)):
         corner, width = (buffer.first - 0.5, offset / 1e6), buffer.last - buffer.first + 1
         colour = style.COLOURS[number % (len(style.COLOURS) - 1)]
-        look = {"facecolor": colour, "alpha": 0.55, "edgecolor": style.BLACK, "linewidth": 0.7}
-        axes.add_patch(Rectangle(corner, width, buffer.bytes / 1e6, **look))
+        rectangle = Rectangle(corner, width, buffer.bytes / 1e6, facecolor=colour, edgecolor=style.BLACK, linewidth=0.7)
+        rectangle.set_alpha(0.55)
+        axes.add_patch(rectangle)
     top = max(offset + buffer.bytes for offset, buffer in zip(offsets, plan.buffers, strict=True))
     peak = axes.axhline(plan.peak_bytes / 1e6, color=style.BLACK, linewidth=1.5)
     planned = axes.axhline(plan.planned_bytes / 1e6, color=style.BLACK, linewidth=1.5, linestyle="--")

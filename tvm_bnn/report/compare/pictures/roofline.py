@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -34,7 +35,7 @@ def roofline(calls: Sequence[LayerCall], limits: Limits, title: str) -> Figure:
     density = [each / call.bytes for each, call in zip(macs, calls, strict=True)]
     rates = [1e3 * each / call.ms for each, call in zip(macs, calls, strict=True)]
     total = sum(each.ms for each in calls)
-    handles = {}
+    handles: dict[str, Artist] = {}
     for kind, marker in (("binary", "o"), ("float", "s")):
         own = [number for number, call in enumerate(calls) if style.kind_of(call) == kind]
         if own:

@@ -40,7 +40,9 @@ def samples(sample: Sample, task: Task, folder: Path, title: str) -> Figure:
     rows = -(-len(shown) // _COLUMNS)
     images = [np.asarray(Image.open(folder / file).convert("RGB")) for file in shown.values()]
     height, width = images[0].shape[:2]
-    seen = {tuple(map(int, colour)) for image in images[1:] for colour in np.unique(image.reshape(-1, 3), axis=0)}
+    # image, then class maps, and last where they differ
+    maps = images[1 : 2 + len(sample.predictions)]
+    seen = {tuple(map(int, colour)) for each in maps for colour in np.unique(each.reshape(-1, 3), axis=0)}
     classes = [pair for pair in zip(task.class_names, task.palette, strict=False) if tuple(pair[1]) in seen]
     tall = rows * (style.WIDTH / _COLUMNS * height / width + 0.3)
     made = style.blank(tall + 0.22 * -(-len(classes) // 3), title)
@@ -50,6 +52,6 @@ def samples(sample: Sample, task: Task, folder: Path, title: str) -> Figure:
     for axes, caption, image in zip(made.axes, shown, images, strict=False):
         axes.imshow(image, interpolation="nearest")
         axes.set_title(style.shortened(caption, 22), loc="left")
-    patches = [Patch(facecolor=[each / 255 for each in colour], edgecolor=style.BLACK) for _, colour in classes]
+    patches = [Patch(facecolor=f"#{bytes(colour).hex()}", edgecolor=style.BLACK) for _, colour in classes]
     style.legend(made, patches, [name for name, _ in classes], columns=3)
     return made

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ MARKERS = "*osD^vPX<>hp"
 #: Kind of a kernel -> colour and hatch.
 KINDS = {"binary": (RED, ""), "float": (SKY, "///"), "other": ("#BBBBBB", "")}
 WORD = 64
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": FONT,
@@ -116,7 +116,7 @@ def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[
     return found
 
 
-def legend(made: Figure, handles: Sequence[object], labels: Sequence[str], columns: int = 2) -> None:
+def legend(made: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int = 2) -> None:
     """Below everything else; labels as long as a column allows."""
     if handles:
         texts = [shortened(label, 46 // columns) for label in labels]
