@@ -124,7 +124,7 @@ def _compared(ablation: Mapping[str, Any], metric: str, unit: str, data: str) ->
             str(each.get("from", wording.NONE)),
             str(each.get("to", wording.NONE)),
             wording.signed(each.get("difference"), unit),
-            wording.value(each.get("seed_spread"), unit),
+            wording.points(each.get("seed_spread"), unit),
             "yes" if each.get("distinguishable") else "no",
         ]
         for each in ablation.get("comparisons", ())

@@ -130,8 +130,8 @@ def _accuracy(task: Task, ours: Measurement, rival: Measurement, numbers: dict[s
     if abs(difference) <= SAME[task.unit]:
         return f"{lead} as good in {task.metric} {on} ({_both(mine, other, task)})"
     word = "better" if (difference > 0) == (task.better == "higher") else "worse"
-    size = wording.points(difference, task.unit, task.metric)
-    return f"{lead} {size} {word} {on} ({_both(mine, other, task)})"
+    size = wording.points(difference, task.unit)
+    return f"{lead} {size} of {task.metric} {word} {on} ({_both(mine, other, task)})"
 
 
 def _both(mine: float, other: float, task: Task) -> str:
@@ -168,7 +168,7 @@ def _faithful(report: Report, place: Place, members: Sequence[Measurement], netw
         if difference is None:
             continue
         numbers = {"difference": difference, "same": SAME[task.unit]}
-        found = wording.points(difference, task.unit, task.metric)
+        found = f"{wording.points(difference, task.unit)} of {task.metric}"
         bound = f"{SAME[task.unit]:g}{' points' if task.unit else ''}"
         text = f"{_name(ours)} differs from the same network in PyTorch by {found} on {wording.data_set(task)}, "
         text += f"within {bound}" if abs(difference) <= SAME[task.unit] else f"more than {bound}"
@@ -249,7 +249,7 @@ def _training(ablation: Mapping[str, Any]) -> Iterator[Verdict]:
             said = f"{step}: {wording.signed(change, unit)} of {metric}"
             if spread is not None:
                 numbers[f"{step}: spread of the seeds"] = float(spread)
-                said += f", where seeds spread by {wording.value(float(spread), unit)}"
+                said += f", where seeds spread by {wording.points(float(spread), unit)}"
             parts.append(said if each.get("distinguishable") else f"{said}, which is no difference that can be told")
         if parts:
             text = f"Trained on {on}, {factor}: {'; '.join(parts)}."

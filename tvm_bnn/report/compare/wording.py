@@ -88,16 +88,17 @@ def figure(found: Figure | None) -> str:
     return NONE if found is None else value(found.value, found.unit)
 
 
-def points(difference: float, unit: str, metric: str) -> str:
-    """A difference of two figures, without its sign: `1.80 points of mIoU`, `0.0120 of MAE`."""
-    return f"{abs(difference):.2f} points of {metric}" if unit == "%" else f"{abs(difference):.4f} of {metric}"
+def points(difference: float | None, unit: str) -> str:
+    """The size of a difference of two figures: `1.80 points`, or `0.0120`."""
+    if difference is None:
+        return NONE
+    return f"{abs(difference):.2f} points" if unit == "%" else f"{abs(difference):.4f}"
 
 
 def signed(difference: float | None, unit: str) -> str:
-    """A difference of two figures, with its sign."""
-    if difference is None:
-        return NONE
-    return f"{difference:+.2f} points" if unit == "%" else f"{difference:+.4f}"
+    """A difference of two figures."""
+    size = points(difference, unit)
+    return size if difference is None else f"{'-' if difference < 0 else '+'}{size}"
 
 
 def ms(time: float | None) -> str:
