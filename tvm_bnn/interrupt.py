@@ -27,6 +27,7 @@ COMMANDS = (
     "tvm_bnn.examples.data",
     "tvm_bnn.examples.ding2024.show",
     "tvm_bnn.examples.ding2024.train",
+    "tvm_bnn.examples.training.ablation",
     "tvm_bnn.examples.training.train",
 )
 

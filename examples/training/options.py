@@ -46,10 +46,12 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def add_plan_options(parser: argparse.ArgumentParser) -> None:
+def add_plan_options(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
     """An option for each field of a Plan; those that are not given are not in the namespace."""
     group = parser.add_argument_group("plan")
     for name, (text, how) in _OPTIONS.items():
+        if name in without:
+            continue
         group.add_argument("--" + name.replace("_", "-"), dest=name, default=argparse.SUPPRESS, help=text, **how)
 
 

@@ -147,14 +147,14 @@ def as_plan(fields: dict[str, Any]) -> Plan:
     return Plan(**fields)
 
 
-_SMALL_SIZES = {"cityscapes": (128, 256), "kitti-road": (96, 320), "ecssd": (128, 160)}
+_SMALL_SIZES = {"cityscapes": (96, 192), "kitti-road": (64, 192), "ecssd": (96, 128)}
 _WHOLE_SIZES = {"cityscapes": (1024, 2048), "kitti-road": (384, 1248), "ecssd": (320, 416)}
 _PUBLISHED_ROWS = {"cityscapes": (240, 4e-3)}  # epochs, rate
 _PUBLISHED_ROW = (80, 1e-3)
 
 
 def _small(task: Task, _samples: int) -> Plan:
-    return Plan(width=16, decoder_channels=32, steps=(60, 120), grow=None, size=_SMALL_SIZES[task.name])
+    return Plan(width=16, decoder_channels=32, steps=(70, 150), grow=None, size=_SMALL_SIZES[task.name])
 
 
 def _published(task: Task, samples: int) -> Plan:

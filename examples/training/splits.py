@@ -1,5 +1,6 @@
 """What a task is trained and judged on: its data set, or generated samples."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,11 @@ class Splits(NamedTuple):
 
     train: DataSet
     val: DataSet
+
+
+def kept(data: DataSet) -> DataSet:
+    """The same, and each sample is read or drawn once; for data that fits into memory."""
+    return DataSet(data.name, data.task, data.split, data.names, lru_cache(maxsize=None)(lambda index: data[index][1:]))
 
 
 def open_splits(task: Task, root: Path, plan: Plan) -> Splits:

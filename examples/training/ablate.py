@@ -1,0 +1,94 @@
+"""The runs of an ablation, one after the other, and what they say so far."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from tvm_bnn.examples.data.tasks import task_named
+from tvm_bnn.examples.training.cases import Case, all_cases, shipped_cases
+from tvm_bnn.examples.training.plan import PRESETS, Plan, as_plan
+from tvm_bnn.examples.training.records import Record, record_of
+from tvm_bnn.examples.training.run import shown, writing
+from tvm_bnn.examples.training.splits import SAMPLES, Splits, draw_splits, kept
+
+
+def selected(seeds: int, only: list[str] | None) -> list[Case]:
+    """All runs, or those whose names match one of the patterns."""
+    cases = all_cases(seeds)
+    return cases if only is None else [case for case in cases if any(fnmatchcase(case.name, one) for one in only)]
+
+
+def _prepare(cases: list[Case], fields: dict[str, Any], samples: int) -> tuple[dict[str, Plan], dict[str, Splits]]:
+    """By task, what its runs share: the plan and the samples."""
+    plans, splits = {}, {}
+    for name in dict.fromkeys(case.task for case in cases):
+        task = task_named(name)
+        plans[name] = as_plan({**asdict(PRESETS["small"](task, samples)), **fields})
+        drawn = draw_splits(task, plans[name], samples)
+        splits[name] = Splits(kept(drawn.train), kept(drawn.val))
+    return plans, splits
+
+
+def ablate(
+    cases: list[Case],
+    fields: dict[str, Any],
+    samples: int | None,
+    out: Path,
+    describe: Callable[[list[Record]], dict[str, Any]],
+) -> None:
+    """Make each run, print its figure, and write ablation.json anew after each.
+
+    fields : of the plan, over the preset's. describe : what the file says, from the runs so far.
+    """
+    folder = out / "runs"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    plans, splits = _prepare(cases, fields, samples or SAMPLES)
+    shipped = {case: name for name, case in shipped_cases().items()}
+    records: list[Record] = []
+    steps = sum(plans[case.task].total for case in cases)
+    begun, done, found = time.monotonic(), 0, 0
+    with shown("ablation", steps) as bar:
+        for number, case in enumerate(cases, 1):
+            plan = case.plan(plans[case.task])
+            trained = False
+
+            def watch(step: int, loss: float) -> None:
+                nonlocal trained
+                trained = True
+                bar(done + step, loss)
+
+            record = record_of(case, plan, splits[case.task], folder, watch)
+            records.append(record)
+            done += plan.total
+            found += 0 if trained else plan.total
+            if case in shipped:
+                with writing(out):
+                    shutil.copyfile(folder / f"{case.name}.safetensors", out / f"{shipped[case]}.safetensors")
+            described = describe(records)
+            _write(out / "ablation.json", described)
+            metric, figure = next(iter(record.figures.items()))
+            told = "undefined" if figure["value"] is None else f"{figure['value']:.4g}{figure['unit']}"
+            left = _left(time.monotonic() - begun, done - found, steps - done)
+            print(f"{number}/{len(cases)} {case.name}: {metric} {told}, {record.seconds:.0f} s{left}", flush=True)
+    for finding in described["findings"] if "findings" in described else []:
+        print(f"{finding['question']} {finding['answer']}")
+    print(f"{out / 'ablation.json'}: {len(records)} runs")
+
+
+def _left(seconds: float, made: int, steps: int) -> str:
+    """How long so many steps will take, from what was made in these seconds."""
+    return f"; about {seconds / made * steps / 60:.0f} min left" if made and steps else ""
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    beside = path.with_suffix(".partial")
+    with writing(path):
+        beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        os.replace(beside, path)
