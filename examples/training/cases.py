@@ -40,17 +40,20 @@ FACTORS: dict[str, list[tuple[Case, Case]]] = {
     "attention": [
         (replace(CENTRE, attention="none"), replace(CENTRE, attention=kind)) for kind in ("channel", "spatial", "token")
     ],
-    "upsampling": [
-        (CENTRE, replace(CENTRE, upsampling=kind)) for kind in ("bilinear", "transposed", "pixel_shuffle")
-    ],
+    "upsampling": [(CENTRE, replace(CENTRE, upsampling=kind)) for kind in ("bilinear", "transposed", "pixel_shuffle")],
 }
 
 
 def shipped_cases() -> dict[str, Case]:
     """Name of a checkpoint -> its run: of each task the float twin, K=1 and K=3, with the first seed."""
-    variants = {"twin": {"variant": "twin", "branches": 1}, "k1": {"branches": 1}, "k3": {"branches": 3}}
     return {
-        f"{task}-{which}": replace(Case(task), **fields) for task in TASKS for which, fields in variants.items()
+        f"{task}-{which}": case
+        for task in TASKS
+        for which, case in {
+            "twin": Case(task, variant="twin", branches=1),
+            "k1": Case(task, branches=1),
+            "k3": Case(task, branches=3),
+        }.items()
     }
 
 

@@ -84,7 +84,7 @@ class _MaskCounts:
         """mask : of one image."""
         entries = mask.flatten().double()
         self.ones = self.ones + entries
-        self.uniform.append(_same(entries.mean()).item())
+        self.uniform.append(bool(_same(entries.mean())))
 
     def result(self) -> Masks:
         shares = self.ones / len(self.uniform)
@@ -112,8 +112,9 @@ def branch_errors(model: Ding2024, branches: list[Tensor], truth: Tensor) -> Ten
 @torch.no_grad()
 def diagnose(model: Ding2024, data: DataSet) -> Diagnostics:
     """Of a binary network in eval mode, on all samples of a data set in the network's size."""
-    merges = {name: Moments() for name, module in model.named_modules() if isinstance(module, WeightedMerge)}
-    masks = {name: _MaskCounts() for name, module in model.named_modules() if isinstance(module, BinaryMask)}
+    merges = {name: module for name, module in model.named_modules() if isinstance(module, WeightedMerge)}
+    masks = {name: module for name, module in model.named_modules() if isinstance(module, BinaryMask)}
+    added, counts = {name: Moments() for name in merges}, {name: _MaskCounts() for name in masks}
     errors, last = Moments(), model.decoder.last.merge
     seen: dict[nn.Module, list[Tensor]] = {}
 
@@ -124,24 +125,23 @@ def diagnose(model: Ding2024, data: DataSet) -> Diagnostics:
         seen[module] = [output]
 
     with ExitStack() as hooks:
-        for name in merges:
-            hooks.callback(model.get_submodule(name).register_forward_pre_hook(keep_inputs).remove)
-        for name in masks:
-            hooks.callback(model.get_submodule(name).register_forward_hook(keep_output).remove)
+        for merge in merges.values():
+            hooks.callback(merge.register_forward_pre_hook(keep_inputs).remove)
+        for mask in masks.values():
+            hooks.callback(mask.register_forward_hook(keep_output).remove)
         for sample in data:
             model.coarse(normalise(sample.image, model.preprocessing))
-            for name, moments in merges.items():
-                merge = model.get_submodule(name)
-                added = [w * branch[0].flatten(1) for w, branch in zip(merge.weight, seen[merge], strict=True)]
-                moments.update(torch.stack(added, dim=1))  # [C, K, H*W]
-            for name, counts in masks.items():
-                counts.update(seen[model.get_submodule(name)][0])
+            for name, merge in merges.items():
+                weighed = [w * branch[0].flatten(1) for w, branch in zip(merge.weight, seen[merge], strict=True)]
+                added[name].update(torch.stack(weighed, dim=1))  # [C, K, H*W]
+            for name, mask in masks.items():
+                counts[name].update(seen[mask][0])
             errors.update(branch_errors(model, seen[last], torch.from_numpy(sample.truth).long()))
     several = model.config.branches > 1
     correlation = errors.correlation()
     return Diagnostics(
         correlation.tolist() if several else None,
         float(correlation[~torch.eye(len(correlation), dtype=torch.bool)].mean()) if several else None,
-        {name: moments.covariance().diagonal(dim1=-2, dim2=-1).mean(0).tolist() for name, moments in merges.items()},
-        {name: counts.result() for name, counts in masks.items()},
+        {name: moments.covariance().diagonal(dim1=-2, dim2=-1).mean(0).tolist() for name, moments in added.items()},
+        {name: one.result() for name, one in counts.items()},
     )

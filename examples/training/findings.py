@@ -5,7 +5,7 @@ standard deviation over the seeds, pooled from both. With three seeds each that 
 freedom: where there is no difference, it finds one in 7 of 100 comparisons. One seed alone shows no difference at all.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, variance
@@ -47,7 +47,7 @@ class Finding:
     numbers: dict[str, Any]
 
 
-def compare(factor: str, before: str, after: str, values: dict[str, Sequence[float]]) -> Comparison:
+def compare(factor: str, before: str, after: str, values: Mapping[str, Sequence[float]]) -> Comparison:
     """values : of the figure, one a seed, by the name of the configuration."""
     first, second = values[before], values[after]
     difference = fmean(second) - fmean(first)
@@ -60,7 +60,7 @@ def compare(factor: str, before: str, after: str, values: dict[str, Sequence[flo
 
 
 def in_words(comparison: Comparison, unit: str) -> str:
-    """"b against a: +1.2 % (spread of the seeds 0.4)", or that there is no difference."""
+    """Such as: b against a: +1.2 % (spread of the seeds 0.4 %)."""
     pair = f"{comparison.after} against {comparison.before}"
     if comparison.seed_spread is None:
         return f"{pair}: one seed says nothing"

@@ -52,6 +52,7 @@ def test_a_task_is_trained_and_judged(name: str, variant: str, tmp_path: Path, c
     assert (trained.task.name, trained.variant, trained.data) == (name, variant, task.generated.name)
     assert (trained.samples, trained.plan.steps) == (4, (1, 1)) and not trained.model.training
     assert trained.model.class_names == list(task.palette)
+    assert all(value.isfinite().all() for value in trained.model.state_dict().values()), "the losses were finite"
     metric, shapes = metric_of(task), set()
     for _, image, truth in draw_data(task, "val", JUDGED, size=SIZE):
         with torch.no_grad():
