@@ -1,6 +1,7 @@
 """The batches of a run: which samples, how they are altered, and what the network sees of them."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,10 @@ from tvm_bnn.examples.training.plan import Plan
 
 IGNORED = 255  # truth that the loss does not count
 CACHED_BYTES = 2_000_000_000  # of decoded samples that are kept
+
+
+#: float32 [batch, 3, H, W], int64 [batch, H, W], and probabilities float32 [batch, classes, H/4, W/4] or none.
+Batch = tuple[Tensor, Tensor, Tensor | None]
 
 
 class Samples(Protocol):
@@ -64,8 +69,7 @@ class Batches:
         count, first = len(self.data), step * self.plan.batch
         return [int(self.order(place // count)[place % count]) for place in range(first, first + self.plan.batch)]
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """float32 [batch, 3, H, W], int64 [batch, H, W], and probabilities float32 [batch, classes, H/4, W/4]."""
+    def __call__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.plan.seed, step, 1])
         images, truths, taught = [], [], []
         for index in self._indices(step):
@@ -90,6 +94,23 @@ class Batches:
         x = (x * self.scale - self.mean) / self.std
         x = x.contiguous(memory_format=torch.channels_last).to(self.device)
         return x, y.contiguous().to(self.device), None if soft is None else soft.to(self.device)
+
+
+class Ahead:
+    """Batches of the next steps, made in threads while a step is trained: the same ones, each from its number alone."""
+
+    def __init__(self, batches: Batches, workers: int):
+        self.batches, self.workers = batches, workers
+        self.threads = ThreadPoolExecutor(max(workers, 1))
+        self.begun: dict[int, Future[Batch]] = {}
+
+    def __call__(self, step: int) -> Batch:
+        if not self.workers:
+            return self.batches(step)
+        for later in range(step, min(step + self.workers + 1, self.batches.plan.total)):
+            if later not in self.begun:
+                self.begun[later] = self.threads.submit(self.batches, later)
+        return self.begun.pop(step).result()
 
 
 def class_weights(plan: Plan, data: Samples) -> Tensor | None:

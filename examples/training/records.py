@@ -64,7 +64,7 @@ def record_of(case: Case, plan: Plan, splits: Splits, folder: Path, watch: Watch
     if known is not None and known.made_with == made_with:
         return known
     out = path.with_suffix(".safetensors")
-    run, trained = make(plan, splits, out, "cpu", watch)
+    run, trained = make(plan, splits, out, watch)
     found = None if plan.variant == "twin" else asdict(diagnose(trained.model, splits.val))
     fields = {**vars(case), "name": case.configuration, "data_set": trained.data, "figures": as_json(trained.figures)}
     losses = [[step, loss] for step, loss in run.losses]

@@ -29,7 +29,7 @@ from tvm_bnn.errors import InputError, OutputError
 from tvm_bnn.examples.ding2024.model import Ding2024
 from tvm_bnn.examples.ding2024.twin import FLOAT_CONVOLUTIONS, float_twin
 from tvm_bnn.examples.ding2024.weights import load_compact, round_compact, save_compact
-from tvm_bnn.examples.training.batches import IGNORED, Batches, Samples, class_weights
+from tvm_bnn.examples.training.batches import IGNORED, Ahead, Batches, Samples, class_weights
 from tvm_bnn.examples.training.plan import Plan, as_plan
 
 LOSS_EVERY = 10  # steps that a point of the loss curve is the mean of
@@ -81,13 +81,15 @@ class Run:
     """One training run and its file of progress, `state`.
 
     losses : the loss curve, pairs of a number of steps and the mean loss of the LOSS_EVERY steps before.
-    device : "cpu" or "cuda"; a run may go on on another one.
+    device : "cpu" or "cuda"; a run may go on on another one. workers : threads that prepare batches ahead; none means
+    that each is prepared when its step comes.
     """
 
-    def __init__(self, plan: Plan, data: Samples, state: Path, device: str = "cpu"):
+    def __init__(self, plan: Plan, data: Samples, state: Path, device: str = "cpu", workers: int = 0):
         self.plan, self.state, self.device = plan, state, device
         self.model = fresh(plan, len(data.class_names)).to(device)
         self.batches = Batches(plan, data, self.model.preprocessing, device)
+        self.ahead = Ahead(self.batches, workers)
         weights = class_weights(plan, data)
         self.weights = None if weights is None else weights.to(device)
         self.step, self.seconds = 0, 0.0
@@ -124,7 +126,7 @@ class Run:
             self._enter(self.plan.stage(self.step))
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.rate(self.step)
-        loss = self._loss(*self.batches(self.step))
+        loss = self._loss(*self.ahead(self.step))
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
@@ -199,6 +201,7 @@ def train(
     save_every: int = 50,
     stop_after: int | None = None,
     watch: Watcher = lambda step, loss: None,
+    workers: int = 0,
 ) -> Run:
     """Run the plan, or go on with it; the caller writes what came out, with `Run.write`.
 
@@ -206,7 +209,7 @@ def train(
     """
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
-    run = Run(plan, data, out.with_suffix(".state"), device)
+    run = Run(plan, data, out.with_suffix(".state"), device, workers)
     while run.step < min(plan.total, plan.total if stop_after is None else stop_after):
         watch(run.step + 1, run.advance())
         if run.step % save_every == 0 or run.step == plan.total:

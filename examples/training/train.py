@@ -31,6 +31,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--preset", default="small", help="what is not given below: small (the default) or published")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default cpu")
     parser.add_argument("--threads", type=positive, metavar="N", help="of the CPU; default PyTorch's")
+    parser.add_argument("--workers", type=positive, metavar="N", help="threads that prepare batches; default none")
     add_plan_options(parser)
     return parser
 
@@ -38,8 +39,8 @@ def _parser() -> ArgumentParser:
 @main_guard
 def main(arguments: list[str] | None = None) -> None:
     fields = vars(_parser().parse_args(arguments))
-    names = ("task", "out", "data_root", "samples", "preset", "device", "threads")
-    name, out, root, samples, preset, device, threads = (fields.pop(name) for name in names)
+    names = ("task", "out", "data_root", "samples", "preset", "device", "threads", "workers")
+    name, out, root, samples, preset, device, threads, workers = (fields.pop(name) for name in names)
     if out.suffix != SUFFIX:
         raise InputError(f"found {out} to write to; accepted: NAME{SUFFIX}")
     if root is not None and samples is not None:
@@ -61,9 +62,9 @@ def main(arguments: list[str] | None = None) -> None:
     plan = as_plan({**asdict(PRESETS[preset](task, count)), **fields})
     splits = draw_splits(task, plan, count) if root is None else open_splits(task, root, plan)
     with shown(out.stem, plan.total) as watch:
-        run, trained = make(plan, splits, out, device, watch)
-    told = [f"{name} {figure.value:.4g}{figure.unit}" for name, figure in trained.figures.items()]
-    print(f"{splits.val.name}, {len(splits.val)} samples of val: {', '.join(told)}")
+        run, trained = make(plan, splits, out, watch, device, workers or 0)
+    metric, figure = next(iter(trained.figures.items()))
+    print(f"{splits.val.name}, {len(splits.val)} samples of val: {metric} {figure.value:.4g}{figure.unit}")
     print(f"{out}: {run.step} steps, {run.seconds:.0f} s")
 
 

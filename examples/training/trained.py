@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tvm_bnn.errors import ModelError
+from tvm_bnn.errors import InputError, ModelError
 from tvm_bnn.examples.data.metrics import Figure
 from tvm_bnn.examples.data.task import Task
 from tvm_bnn.examples.data.tasks import task_named
@@ -58,5 +58,7 @@ def load_trained(path: Path) -> Trained:
 
 
 def shipped(task: Task, which: str) -> Path:
-    """The checkpoint of a task that comes with the package: "twin", "k1" or "k3"."""
+    """The checkpoint of a task that comes with the package: one of SHIPPED. InputError for another one."""
+    if which not in SHIPPED:
+        raise InputError(f"found network {which!r}; accepted: {', '.join(SHIPPED)}")
     return CHECKPOINTS / f"{task.name}-{which}.safetensors"

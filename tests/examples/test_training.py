@@ -108,16 +108,18 @@ def test_a_cuda_device_that_is_not_there(capsys: pytest.CaptureFixture):
 
 
 @pytest.mark.parametrize("fields", [{}, {"scales": (0.5, 2.0), "schedule": "poly", "upsampling": "transposed"}])
-def test_a_stopped_run_goes_on_bit_for_bit(fields: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_is_the_same_bit_for_bit(fields: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """At once, with a stop and a new start, and with batches that are made ahead."""
     monkeypatch.setattr(run_module, "LOSS_EVERY", 2)
     plan = _tiny(**fields)
     data = draw_splits(TASKS["kitti-road"], plan, samples=4).train
     runs = [run_module.train(plan, data, tmp_path / "whole")]
     run_module.train(plan, data, tmp_path / "parts", save_every=1, stop_after=3)
     runs.append(run_module.train(plan, data, tmp_path / "parts"))
+    runs.append(run_module.train(plan, data, tmp_path / "ahead", workers=2))
     for name, value in runs[0].model.state_dict().items():
-        assert torch.equal(value, runs[1].model.state_dict()[name]), name
-    assert runs[0].losses == runs[1].losses and [step for step, _ in runs[0].losses] == [2, 4]
+        assert all(torch.equal(value, run.model.state_dict()[name]) for run in runs), name
+    assert runs[0].losses == runs[1].losses == runs[2].losses and [step for step, _ in runs[0].losses] == [2, 4]
 
 
 def test_what_is_outside_a_crop_does_not_count():
