@@ -24,6 +24,7 @@ COMMANDS = (
     "tvm_bnn.package",
     "tvm_bnn.device",
     "tvm_bnn.report",
+    "tvm_bnn.report.compare.headline",
     "tvm_bnn.examples.data",
     "tvm_bnn.examples.ding2024.show",
     "tvm_bnn.examples.ding2024.train",
