@@ -18,9 +18,9 @@ from tvm_bnn.report.timing import MAX_SPREAD
 VOID = {"meta", "img", "br", "hr", "input"}
 #: Numbers on a page that no report gives: what papers claim and when, bits of a word, and the rules of the verdicts.
 STATED = {PUBLISHED_SPEED_UP, PUBLISHED_ATTENTION, 2024, 64, 100 * MAX_SPREAD, *SAME.values()}
-NUMBER = re.compile(r"(?:(?<![\w.])|(?<=\dx))\d+(?:\.\d+)?(?!\.?\d)(?=x\b|x\d|\b)( (?:%|MB|[TGMk]\b))?")
+NUMBER = re.compile(r"(?:(?<![\w.])|(?<=\dx))\d+(?:\.\d+)?(?!\.?\d)(?=x\b|x\d|\b)( (?:%|MB|s\b|[TGMk]\b))?")
 #: Unit -> powers of ten from a number of the report to the one that is shown.
-POWERS = {" %": (0, 2), " MB": (-6, 0), " T": (-12,), " G": (-9,), " M": (-6,), " k": (-3,), None: (0,)}
+POWERS = {" %": (0, 2), " MB": (-6, 0), " s": (0, -3), " T": (-12,), " G": (-9,), " M": (-6,), " k": (-3,), None: (0,)}
 
 
 class Page(HTMLParser):

@@ -130,7 +130,7 @@ def _figures(report: Report, task: Task, members: Sequence[Measurement]) -> Iter
         heads = ["network", "executor", "machine", *names, f"{task.metric} less PyTorch's", "same class as PyTorch"]
         unique = [list(row) for row in dict.fromkeys(map(tuple, rows))]
         caption = f"All figures on {wording.data_set(task)}; PyTorch's own share is that without oneDNN"
-        yield Table(caption, heads, unique, 3, long=len(names) > 3)
+        yield Table(caption, heads, unique, 3, long=True)
 
 
 def _networks(networks: Mapping[str, Network]) -> Table:

@@ -32,12 +32,11 @@ def verdicts(report: Report) -> list[Verdict]:
     for place, members in wording.places(report):
         networks = list(dict.fromkeys(each.network for each in members))
         binary = [name for name in networks if report.networks[name].kind == "binary"]
+        found += _front(report, place, members)
         for network in binary:
             found += _times(report, place, members, network)
             found += _instructions(report, place, members, network)
-        found += _front(report, place, members)
-        for network in networks:
-            found += _faithful(report, place, members, network)
+        found += _faithful(report, place, members)
     found += [verdict for sweep in report.sweeps for verdict in _branches(sweep)]
     found += [verdict for ablation in report.ablations for verdict in _training(ablation)]
     # accuracy is the same with any number of threads, and told once
@@ -158,28 +157,38 @@ def _front(report: Report, place: Place, members: Sequence[Measurement]) -> list
     return [_verdict(place, [point.measurement for point in best], text, numbers)]
 
 
-def _faithful(report: Report, place: Place, members: Sequence[Measurement], network: str) -> Iterator[Verdict]:
-    """Whether what was compiled is as right as the network in PyTorch."""
+def _faithful(report: Report, place: Place, members: Sequence[Measurement]) -> Iterator[Verdict]:
+    """Whether what was compiled is as right as in PyTorch: one sentence for all that is, one for each that is not."""
     task = report.tasks[place.task]
-    for ours in members:
-        if ours.network != network or not wording.is_ours(ours.executor) or ours.accuracy is None:
-            continue
-        difference = ours.accuracy.difference.get(task.metric)
-        if difference is None:
-            continue
-        numbers = {"difference": difference, "same": SAME[task.unit]}
-        found = f"{wording.points(difference, task.unit)} of {task.metric}"
-        bound = f"{SAME[task.unit]:g}{' points' if task.unit else ''}"
-        text = f"{_name(ours)} differs from the same network in PyTorch by {found} on {wording.data_set(task)}, "
-        text += f"within {bound}" if abs(difference) <= SAME[task.unit] else f"more than {bound}"
-        if ours.accuracy.agreement is not None:
-            numbers["agreement"] = ours.accuracy.agreement
-            text += f", and gives the same class in {wording.share(ours.accuracy.agreement, 3)} of the pixels"
-        itself = next((each for each in members if (each.network, each.executor) == (network, PYTORCH)), None)
-        if itself is not None and itself.accuracy is not None and itself.accuracy.agreement is not None:
-            numbers["pytorch_agreement"] = itself.accuracy.agreement
-            text += f"; PyTorch without oneDNN in {wording.share(itself.accuracy.agreement, 3)}"
-        yield _verdict(place, [ours], f"{text}.", numbers)
+    ours = [
+        (each, abs(difference), each.accuracy.agreement)
+        for each in members
+        if wording.is_ours(each.executor) and each.accuracy is not None
+        if (difference := each.accuracy.difference.get(task.metric)) is not None
+    ]
+    itself = {
+        each.network: each.accuracy.agreement
+        for each in members
+        if each.executor == PYTORCH and each.accuracy is not None and each.accuracy.agreement is not None
+    }
+    apart = [each for each in ours if each[1] > SAME[task.unit]]
+    groups = [[each for each in ours if each not in apart], *([each] for each in apart)]
+    for group in filter(None, groups):
+        same, difference = SAME[task.unit], max(each for _, each, _ in group)
+        numbers = {"difference": difference, "same": same}
+        names = ", ".join(_name(each) for each, _, _ in group)
+        most = "by at most" if len(group) > 1 else "by"
+        bound = f"{'within' if difference <= same else 'more than'} {same:g}{' points' if task.unit else ''}"
+        text = f"Compiled, {task.metric} on {wording.data_set(task)} differs from PyTorch's {most} "
+        text += f"{wording.points(difference, task.unit)}, {bound}"
+        least = "in at least " if len(group) > 1 else "in "
+        if agreements := [each for _, _, each in group if each is not None]:
+            numbers["agreement"] = min(agreements)
+            text += f", with the same class {least}{wording.share(min(agreements), 3)} of the pixels"
+        if own := [itself[each.network] for each, _, _ in group if each.network in itself]:
+            numbers["pytorch_agreement"] = min(own)
+            text += f" (PyTorch without oneDNN {least}{wording.share(min(own), 3)})"
+        yield _verdict(place, [each for each, _, _ in group], f"{text}: {names}.", numbers)
 
 
 def _instructions(report: Report, place: Place, members: Sequence[Measurement], network: str) -> list[Verdict]:

@@ -105,6 +105,8 @@ def ms(time: float | None) -> str:
     """A time; kernels take microseconds."""
     if time is None:
         return NONE
+    if time >= 1000:
+        return f"{time / 1e3:.2f} s"
     return f"{time:.1f} ms" if time >= 10 else f"{time:.2f} ms" if time >= 1 else f"{time:.3f} ms"
 
 
