@@ -144,7 +144,7 @@ def test_the_page_can_be_read_by_everyone(html):
     assert html.headings[0] == 1
     assert html.headings.count(1) == 1
     assert all(after <= before + 1 for before, after in zip(html.headings, html.headings[1:], strict=False))
-    assert len(html.alts) == 13
+    assert len(html.alts) == 12
     assert all(html.alts)
     assert "color-scheme: light dark" in html.style
     assert "@media print" in html.style
@@ -175,7 +175,7 @@ def test_markdown_has_the_same_tables(html, written):
 
 def test_markdown_shows_the_pictures(written):
     linked = re.findall(r"\]\((plots/[^)]+)\)", (written / "report.md").read_text(encoding="utf-8"))
-    assert len(linked) == 13
+    assert len(linked) == 12
     for file in linked:
         assert (written / file).is_file()
         assert (written / file).with_suffix(".png").is_file()

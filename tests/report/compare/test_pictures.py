@@ -18,6 +18,8 @@ from tvm_bnn.report.compare.pictures import accuracy, layers, memory, roofline, 
 
 #: Width of a phone's column in inches, and the smallest letters there in points.
 PHONE, SMALLEST = 360 / 96, 9
+#: The least of which there is a picture: two points, of one sample each.
+PAIR = made.small(*(made.measurement("k3", name, made.latency(1.0), 80.0) for name in ("tvm_bnn", "pytorch-eager")))
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,8 @@ def test_every_kind_is_drawn_under_a_name_of_its_own(drawn):
     assert len(set(names)) == len(names)
     kinds = {"latency", "sample", "layers", "roofline", "memory", "branches", "training", "losses"}
     assert {name.split("-")[0] for name in names} == kinds
-    # two threads counts, another run, and another task; none of the emulated machine
-    assert sum(name.startswith("latency") for name in names) == 4
+    # two numbers of threads and another task; neither the emulated machine nor what stands alone
+    assert sum(name.startswith("latency") for name in names) == 3
     assert all(each.alt for each in drawn)
 
 
@@ -67,6 +69,15 @@ def test_nothing_is_cut_off(drawn):
         used = each.figure.get_tightbbox()
         assert -0.01 < used.x0 < used.x1 < width + 0.01, each.name
         assert -0.01 < used.y0 < used.y1 < height + 0.01, each.name
+
+
+def test_numbers_of_axes_do_not_overlap(drawn):
+    for each in drawn:
+        for axis in (axis for axes in each.figure.axes if axes.axison for axis in (axes.xaxis, axes.yaxis)):
+            low, high = sorted(axis.get_view_interval())
+            shown = [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            boxes = [label.get_window_extent() for label in shown if label.get_visible() and label.get_text()]
+            assert not any(one.overlaps(other) for one, other in combinations(boxes, 2)), each.name
 
 
 def test_names_of_networks_do_not_overlap():
@@ -165,7 +176,7 @@ def test_samples_without_files_are_left_out(tmp_path):
         made.empty(),
         made.small(),
         made.small(made.measurement("k3", "tvm_bnn", 1.0, layers=made.calls()[-1:])),
-        made.small(made.measurement("k3", "tvm_bnn", made.latency(1.0), 80.0)),
+        PAIR,
         made.empty().model_copy(update={"ablations": [{}, {"runs": [{}]}]}),
     ],
 )
@@ -175,14 +186,14 @@ def test_little_content_is_drawn_too(report, tmp_path):
 
 
 def test_the_same_figure_gives_the_same_files(tmp_path):
-    report = made.small(made.measurement("k3", "tvm_bnn", 1.0, 80.0))
+    report = PAIR
     one, other = (pictures.svg(next(pictures.pictures(report, tmp_path)).figure) for _ in range(2))
     assert one == other
     assert b"<svg" in one
 
 
 def test_files_are_whole_and_of_both_kinds(tmp_path):
-    figure = next(pictures.pictures(made.small(made.measurement("k3", "tvm_bnn", 1.0, 80.0)), tmp_path)).figure
+    figure = next(pictures.pictures(PAIR, tmp_path)).figure
     content = pictures.save(figure, tmp_path / "k=1.5")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["k=1.5.png", "k=1.5.svg"]
     assert (tmp_path / "k=1.5.svg").read_bytes() == content

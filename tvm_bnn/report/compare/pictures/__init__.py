@@ -80,7 +80,7 @@ def _latencies(report: Report) -> Iterator[Picture]:
     marks = accuracy.marks_of(executors)
     for place, members in wording.places(report):
         task = report.tasks[place.task]
-        if found := points(task, members):
+        if len(found := points(task, members)) > 1:
             where = wording.where(place.machine, place.threads)
             figure = accuracy.accuracy(task, found, marks, f"{wording.data_set(task)}, {where}")
             alt = f"{task.metric} against latency of all networks and executors for {place.task} on {where}"

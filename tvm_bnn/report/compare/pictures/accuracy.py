@@ -53,7 +53,7 @@ def accuracy(task: Task, points: Sequence[Point], marks: Marks, title: str) -> F
     if task.better == "lower":
         axes.invert_yaxis()
     _networks(axes, points)
-    style.plain_log(axes.xaxis, [each.ms for each in points])
+    style.plain_log(axes.xaxis)
     axes.set_xlabel("latency in ms, median (faster to the left)")
     unit = " in %" if task.unit else ""
     axes.set_ylabel(f"{task.metric}{unit} (better is up)")

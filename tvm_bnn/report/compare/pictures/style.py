@@ -8,7 +8,7 @@ a mark, a hatch or a place of its own as well, for prints in grey.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec
 
@@ -16,7 +16,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tvm_bnn.report.compare.content import LayerCall
 
@@ -125,13 +125,13 @@ def legend(made: Figure, handles: Sequence[Any], labels: Sequence[str], columns:
         )
 
 
-def plain_log(axis: Axis, values: Iterable[float], *, label: Callable[[float], str] = "{:g}".format) -> None:
-    """A logarithmic axis with numbers written out, at 1, 2 and 5 where there is little room between powers."""
-    found = [each for each in values if each > 0]
-    wide = bool(found) and max(found) / min(found) > 100
-    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=12))
+def plain_log(axis: Axis, *, label: Callable[[float], str] = "{:g}".format) -> None:
+    """Numbers written out on a logarithmic axis with limits: at 1, 2 and 5, or at powers of 10 where it is long."""
+    low, high = axis.get_view_interval()
+    steps = (1.0,) if max(low, high) > 200 * min(low, high) else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
-    axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def rows_with_labels(axes: Axes, labels: Sequence[str]) -> None:
