@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tvm_bnn.report.compare import wording
@@ -83,17 +83,20 @@ def training(ablation: Mapping[str, Any]) -> Iterator[Section]:
     blocks: list[Block] = [Text("One factor at a time, several seeds each. A row is a run.")]
     runs = ablation.get("runs", ())
     keys = [key for key in ("branches", "attention", "upsampling", "seed") if any(key in run for run in runs)]
+    seen = [run.get("diagnostics") or {} for run in runs]
+    measures = [name for name in dict.fromkeys(name for each in seen for name in each) if _is_measure(name, seen)]
     rows = [
         [
             str(run.get("name", wording.NONE)),
             *(str(run.get(key, wording.NONE)) for key in keys),
             wording.value(run.get("figures", {}).get(metric, {}).get("value"), unit),
+            *(wording.number(each.get(name), 3) for name in measures),
             wording.number(run.get("seconds"), 0, " s"),
         ]
-        for run in runs
+        for run, each in zip(runs, seen, strict=True)
     ]
     if rows:
-        heads = ["run", *keys, f"{metric} ({data})", "trained in"]
+        heads = ["run", *keys, f"{metric} ({data})", *(name.replace("_", " ") for name in measures), "trained in"]
         blocks.append(Table(f"Runs on {data}", heads, rows, len(keys), long=True))
     blocks += _compared(ablation, metric, unit, data)
     others = [
@@ -115,6 +118,13 @@ def training(ablation: Mapping[str, Any]) -> Iterator[Section]:
     if ablation.get("command"):
         blocks.append(Code(str(ablation["command"]).splitlines()))
     yield Section(f"Training on {data}", blocks)
+
+
+def _is_measure(name: str, seen: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether diagnostics have a single number under this name."""
+    return any(isinstance(each.get(name), float) for each in seen) and not any(
+        isinstance(each.get(name), (list, dict)) for each in seen
+    )
 
 
 def _compared(ablation: Mapping[str, Any], metric: str, unit: str, data: str) -> Iterator[Table]:

@@ -24,6 +24,8 @@ from tvm_bnn.report.timing import MAX_SPREAD, ratio
 
 #: The difference of two figures up to which they count as equal: in points, or as a share of 1.
 SAME: Mapping[str, float] = {"%": 0.05, "": 0.0005}
+#: Of a comparison of trained networks.
+_CHANGE = ("difference", "seed_spread")
 
 
 def verdicts(report: Report) -> list[Verdict]:
@@ -248,18 +250,21 @@ def _training(ablation: Mapping[str, Any]) -> Iterator[Verdict]:
     task, unit, metric = ablation.get("task"), ablation.get("unit", ""), ablation.get("metric", "the metric")
     on = wording.labelled(str(ablation.get("data_set", "unnamed data")), bool(ablation.get("synthetic")))
     for factor, members in groupby(ablation.get("comparisons", ()), lambda each: each.get("factor", "")):
-        parts, numbers = [], {}
+        parts, alike, numbers = [], [], {}
         for each in members:
-            step = f"{each.get('to')} instead of {each.get('from')}"
-            if each.get("difference") is None:
+            step, change, spread = f"{each.get('to')} instead of {each.get('from')}", *map(each.get, _CHANGE)
+            if change is None:
                 continue
-            change, spread = float(each["difference"]), each.get("seed_spread")
-            numbers[step] = change
-            said = f"{step}: {wording.signed(change, unit)} of {metric}"
+            numbers[step] = float(change)
+            if not each.get("distinguishable"):
+                alike.append(f"{step} ({wording.signed(change, unit)})")
+                continue
+            parts.append(f"{step}: {wording.signed(change, unit)} of {metric}")
             if spread is not None:
                 numbers[f"{step}: spread of the seeds"] = float(spread)
-                said += f", where seeds spread by {wording.points(float(spread), unit)}"
-            parts.append(said if each.get("distinguishable") else f"{said}, which is no difference that can be told")
+                parts[-1] += f", where seeds spread by {wording.points(spread, unit)}"
+        if alike:
+            parts.append(f"no difference in {metric} that can be told: {', '.join(alike)}")
         if parts:
             text = f"Trained on {on}, {factor}: {'; '.join(parts)}."
             yield Verdict(task=task, about=[str(factor)], text=text, numbers=numbers)
