@@ -31,7 +31,11 @@ def inside(report: Report) -> Iterator[Section]:
             caption = f"{each.network} in {each.executor}, {wording.where(each.machine, each.threads)}: kernel calls"
             blocks.append(Table(caption, heads, rows, 2, long=True))
     if len(blocks) > 1 or any(each.memory_plan for each in report.measurements):
-        about = "Kernels are timed one by one; their sum is less than the time of the network by that of calls."
+        about = (
+            "Kernels are timed one by one; their sum is less than the time of the network by that of calls. Lines of a "
+            "roofline are the machine's ceilings and, where they rise, its bandwidth for copies of so many MB; the area "
+            "of a point is its share of the time."
+        )
         yield Section("Inside the networks", [Text(about), *blocks])
 
 
@@ -210,7 +214,8 @@ def _rules() -> list[str]:
         f"Two times are told apart where neither spreads by more than {wording.share(MAX_SPREAD, 0)} and the middle "
         "halves of their samples do not overlap. Otherwise there is no ratio.",
         f"Figures of accuracy within {SAME['%']:g} points, or {SAME['']:g} of a share, count as equal.",
-        "Accuracy is computed from what each executor returned, on the same images.",
+        "Accuracy is computed from what each executor returned, on the same images; few images tell little differences "
+        "badly.",
         "Memory is the peak resident set of an inference, less that of the same process before it has the network.",
         "The limit is the least time for the network's arithmetic and tensors at the machine's measured rates.",
         "On an emulated processor instructions are counted; nothing is timed there.",

@@ -146,15 +146,16 @@ def _front(report: Report, place: Place, members: Sequence[Measurement]) -> list
     if len(found) < 2:
         return []
     best = front(found, task.better)
-    numbers: dict[str, float] = {"front": len(best), "compared": len(found)}
+    numbers: dict[str, float] = {"front": len(best), "compared": len(found), "images": task.images}
     texts = []
     for point in best:
         name = _name(point.measurement)
         numbers |= {f"{name}: ms": point.ms, f"{name}: {task.metric}": point.value}
         texts.append(f"{name} ({wording.ms(point.ms)}, {wording.value(point.value, task.unit)})")
     text = (
-        f"On the Pareto front of latency and {task.metric} on {wording.data_set(task)} ({len(best)} of {len(found)}, "
-        f"by medians; nothing else is both faster and better): {', '.join(texts)}."
+        f"On the Pareto front of latency and {task.metric} on {wording.data_set(task)} "
+        f"({wording.plural(task.images, 'image')}), by medians, {len(best)} of {len(found)}, than which nothing else "
+        f"is both faster and better: {', '.join(texts)}."
     )
     return [_verdict(place, [point.measurement for point in best], text, numbers)]
 

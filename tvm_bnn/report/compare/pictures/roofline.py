@@ -16,6 +16,10 @@ from tvm_bnn.report.compare.pictures import style
 _ENGINEERING = EngFormatter(sep=" ")
 
 
+def _short(value: float) -> str:
+    return f"{value:g}" if value < 1e3 else _ENGINEERING(value)
+
+
 def counted(calls: Sequence[LayerCall]) -> list[LayerCall]:
     """Those that multiply, and of which bytes and time are known."""
     return [each for each in calls if each.binary_macs + each.float_macs > 0 and each.bytes > 0 and each.ms > 0]
@@ -24,6 +28,8 @@ def counted(calls: Sequence[LayerCall]) -> list[LayerCall]:
 @style.styled
 def roofline(calls: Sequence[LayerCall], limits: Limits, title: str) -> Figure:
     """Multiply-accumulates per byte and per second, logarithmic; the area of a point is its share of the time.
+
+    Lines are the machine's ceilings; where they rise, its bandwidth for copies of so many MB.
 
     calls : as `counted` gives them, at least one.
     """
@@ -60,12 +66,11 @@ def roofline(calls: Sequence[LayerCall], limits: Limits, title: str) -> Figure:
         for (size, bandwidth), line in zip(bandwidths.items(), ("-", "--"), strict=False):
             colour = style.RED if kind == "binary" else style.BLUE
             roof = axes.plot(along, np.minimum(ceiling, bandwidth * along), line, color=colour, linewidth=1.5)[0]
-            handles[f"{kind}, {size} copies"] = roof
-        axes.text(right, ceiling * 1.08, f"{kind} ceiling {wording.count(ceiling)}/s", va="bottom", ha="right")
+            handles[f"{kind} {wording.count(ceiling)}/s, {size}"] = roof
     axes.set_ylim(min(*rates, limits.fp32_macs_per_s) / 3, 3 * max(*rates, limits.binary_macs_per_s))
     axes.set_xlim(left, right)
-    style.plain_log(axes.xaxis, label=_ENGINEERING)
-    style.plain_log(axes.yaxis, label=_ENGINEERING)
+    style.plain_log(axes.xaxis, label=_short)
+    style.plain_log(axes.yaxis, label=_short)
     axes.set_xlabel("multiply-accumulates per byte")
     axes.set_ylabel("multiply-accumulates per second")
     style.legend(made, list(handles.values()), list(handles))

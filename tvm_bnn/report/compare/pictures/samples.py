@@ -45,7 +45,7 @@ def samples(sample: Sample, task: Task, folder: Path, title: str) -> Figure:
     seen = {tuple(map(int, colour)) for each in maps for colour in np.unique(each.reshape(-1, 3), axis=0)}
     classes = [pair for pair in zip(task.class_names, task.palette, strict=False) if tuple(pair[1]) in seen]
     tall = rows * (style.WIDTH / _COLUMNS * height / width + 0.3)
-    made = style.blank(tall + 0.22 * -(-len(classes) // 3), title)
+    made = style.blank(tall + 0.22 * -(-len(classes) // 3), title, between=0.06)
     grid = made.subplots(rows, _COLUMNS, squeeze=False).flat
     for axes in grid:
         axes.set_axis_off()

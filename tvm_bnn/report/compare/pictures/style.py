@@ -16,6 +16,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tvm_bnn.report.compare.content import LayerCall
@@ -68,10 +69,10 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     return drawn
 
 
-def blank(height: float, title: str) -> Figure:
-    """A figure with a title, `height` inches high without it."""
+def blank(height: float, title: str, between: float = 0.02) -> Figure:
+    """A figure with a title, `height` inches high without it; between its axes is this share of their height."""
     lines = wrapped(title)
-    made = Figure(figsize=(WIDTH, height + 0.22 * len(lines)), layout="constrained")
+    made = Figure(figsize=(WIDTH, height + 0.22 * len(lines)), layout=ConstrainedLayoutEngine(hspace=between))
     made.suptitle("\n".join(lines), fontsize=FONT, fontweight="bold", x=0.02, ha="left")
     return made
 

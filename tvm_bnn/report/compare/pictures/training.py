@@ -65,6 +65,9 @@ def losses(ablation: Mapping[str, Any], title: str) -> Figure:
         steps, means = _smoothed([pair for run in runs for pair in run])
         marker = style.MARKERS[number % len(style.MARKERS)]
         handles[name] = axes.plot(steps, means, line, color=colour, marker=marker, markevery=0.15)[0]
+    if all(loss > 0 for runs in found.values() for run in runs for _, loss in run):
+        axes.set_yscale("log")
+        style.plain_log(axes.yaxis)
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     style.legend(made, list(handles.values()), list(handles), columns=1)
