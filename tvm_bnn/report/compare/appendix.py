@@ -32,9 +32,9 @@ def inside(report: Report) -> Iterator[Section]:
             blocks.append(Table(caption, heads, rows, 2, long=True))
     if len(blocks) > 1 or any(each.memory_plan for each in report.measurements):
         about = (
-            "Kernels are timed one by one; their sum is less than the time of the network by that of calls. Lines of a "
-            "roofline are the machine's ceilings and, where they rise, its bandwidth for copies of so many MB; the area "
-            "of a point is its share of the time."
+            "Kernels are timed one by one; their sum is less than the time of the network by that of calls. Lines of "
+            "a roofline are the machine's ceilings and, where they rise, its bandwidth for copies of so many MB; the "
+            "area of a point is its share of the time."
         )
         yield Section("Inside the networks", [Text(about), *blocks])
 
