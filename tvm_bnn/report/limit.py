@@ -161,14 +161,14 @@ class _Walk:
         if constants:
             size = sum(map(_size, constants))
             self.work.tensors["constants"] = self.work.tensors.get("constants", 0.0) + size
-        if op_name(value) in ("bnn.bconv2d", "bnn.bmatmul"):
-            self.work.binary_macs += _macs(value)
+        if is_binary(value):
+            self.work.binary_macs += macs(value)
         elif op_name(value) in CONTRACTIONS and dtype_of(value.args[0]) == "int8":
-            self.work.int8_macs += _macs(value)
+            self.work.int8_macs += macs(value)
         elif op_name(value) in CONTRACTIONS and op_name(self.definition.get(value.args[0])) == "bnn.bfloat16":
-            self.work.bfloat16_macs += _macs(value)
+            self.work.bfloat16_macs += macs(value)
         elif op_name(value) in CONTRACTIONS:
-            self.work.float_macs += _macs(value)
+            self.work.float_macs += macs(value)
 
 
 def _size(expr: relax.Expr) -> float:
@@ -179,7 +179,12 @@ def _size(expr: relax.Expr) -> float:
     return math.prod(shape_of(expr)) * (1 / 8 if dtype == "bool" else tvm.DataType(dtype).itemsize)
 
 
-def _macs(call: relax.Call) -> int:
+def is_binary(value: relax.Expr) -> bool:
+    """Whether it is a contraction of bits."""
+    return op_name(value) in ("bnn.bconv2d", "bnn.bmatmul")
+
+
+def macs(call: relax.Call) -> int:
     """Multiply-accumulates of a contraction, padded taps included."""
     out, first, second = (math.prod(shape_of(each)) for each in (call, *call.args[:2]))
     name = op_name(call)
