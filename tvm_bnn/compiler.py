@@ -119,6 +119,14 @@ def compile_source(
     return Compilation(made, source, target, imported, optimized, decisions, float_precision, len(calibrate))
 
 
+def analysed(source: Source, sign_zero: str = "plus") -> tuple[tvm.IRModule, Decisions]:
+    """A source behind the last graph pass, which is the same for every target, and what was decided of its layers."""
+    with warnings.catch_warnings():
+        # of PyTorch's and TVM's own making
+        warnings.simplefilter("ignore")
+        return _optimized(name_by_node(source.imported(), source.single).module, sign_zero)
+
+
 def _optimized(module: tvm.IRModule, sign_zero: str) -> tuple[tvm.IRModule, Decisions]:
     decisions = Decisions()
     return optimize(module, decisions, sign_zero), decisions

@@ -7,7 +7,6 @@ networks also on a device: [--rpc HOST:PORT | --tracker HOST:PORT --key KEY]
 from __future__ import annotations
 
 import argparse
-import contextlib
 import fnmatch
 import json
 import os
@@ -15,7 +14,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +24,7 @@ from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.emulated import processor
 from tvm_bnn.errors import DeviceError, InputError, OutputError
 from tvm_bnn.report import ablation, instructions, kernels, networks, older_cpu, precision, tables
+from tvm_bnn.report.machine import versions
 from tvm_bnn.report.peers import BINARY_PEERS, Peer
 from tvm_bnn.report.site import HERE, OnDevice, Site
 from tvm_bnn.rpc import options as device_options
@@ -34,7 +33,6 @@ from tvm_bnn.targets import Target, resolve
 #: Name -> module with ROWS and measure(rows, limits, peers, rounds, progress).
 SUITES: Mapping[str, Any] = {suite.SUITE: suite for suite in (kernels, networks, ablation, precision)}
 WIDTH = 260
-DISTRIBUTIONS = ("tvm_bnn", "apache-tvm", "torch", "onnxruntime", "openvino")
 
 
 class Named(Protocol):
@@ -194,15 +192,6 @@ def write_json(path: str, content: Mapping[str, Any]) -> None:
     """Write the file whole or not at all; raises OutputError."""
     with artifact.whole_file(path) as file:
         file.write(json.dumps(content, indent=1).encode() + b"\n")
-
-
-def versions() -> dict[str, str]:
-    """The versions of what is compared, as far as it is installed."""
-    found = {}
-    for name in DISTRIBUTIONS:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -193,9 +193,9 @@ def _check(name: str, there: Sequence[np.ndarray], here: Sequence[np.ndarray]) -
 
 def _network(each: Compared, target: Target) -> NetworkRow:
     network, twin, inputs = each.make(each.size)
-    layers, twin_layers = _layers(each.name, network, inputs, target), _layers("its twin", twin, inputs, target)
+    layers, twin_layers = layers_of(each.name, network, inputs, target), layers_of("its twin", twin, inputs, target)
     network, twin, inputs = each.make(each.stock_size)
-    small = _layers(each.name, network, inputs, target)
+    small = layers_of(each.name, network, inputs, target)
     with torch.no_grad():
         stock = shared_object(tvm_stock.build(twin, inputs, target), target.triple)
     calls, _ = instructions.count(stock, [item.numpy() for item in inputs], target.cpu)
@@ -217,7 +217,7 @@ def _total(layers: Sequence[LayerRow]) -> int:
     return sum(layer["instructions"] for layer in layers)
 
 
-def _layers(name: str, network: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> list[LayerRow]:
+def layers_of(name: str, network: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> list[LayerRow]:
     """Each kernel call of a compiled network, whose result is that of this machine."""
     made = compile_source(load_source(network, inputs), target)
     arrays = [item.numpy() for item in inputs]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import math
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ COPY_SIZES = (1, 4, 16, 64, 256)
 CALLS = 40
 STEPS = 150_000
 COPIED_PER_SIZE = 1024 * MB
+DISTRIBUTIONS = ("tvm_bnn", "apache-tvm", "torch", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
@@ -144,3 +147,12 @@ def describe(target: Target, limits: Iterable[Limits]) -> dict[str, Any]:
         "system": platform.platform(),
         "limits": {str(each.threads): each.json() for each in limits},
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what is compared, as far as it is installed."""
+    found = {}
+    for name in DISTRIBUTIONS:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tvm_bnn.compiler import Compilation, compile_source
+from tvm_bnn.compiler import compile_source
 from tvm_bnn.console import Progress
 from tvm_bnn.examples import bimtdp, groupnet, reactnet, restoration, unet
 from tvm_bnn.examples import ding2024 as ding
 from tvm_bnn.frontend.source import load_source
+from tvm_bnn.relay_passes.decisions import Decisions
 from tvm_bnn.report import memory
 from tvm_bnn.report.layer_times import LayerTime
 from tvm_bnn.report.limit import work_of
@@ -180,7 +181,7 @@ def measure(
             model, twin, inputs = network.make()
             expected_of_peers = first_of(twin(*inputs)).numpy()
             expected = first_of(model(*inputs)).numpy()
-            itself = _same(_without_onednn(model, inputs), expected)
+            itself = _same(without_onednn(model, inputs), expected)
             shared = FloatNetwork(twin, inputs, Path(folder))
             compiled: dict[tuple[str, int], _Compiled] = {}
             for threads, limit in limits.items():
@@ -228,7 +229,7 @@ def measure(
                             "growth_mb": {n: taken.growth / MB for n, taken in used.items()},
                             "compile_s": each.seconds,
                             "artifact_bytes": each.path.stat().st_size,
-                            "weight_bytes": _weight_bytes(model, each.made),
+                            "weight_bytes": weight_bytes(model, each.made.decisions),
                         }
                     )
     return rows
@@ -251,15 +252,15 @@ class _Compiled:
         self.run = site.run(self.made, [value.numpy() for value in inputs])
 
 
-def _weight_bytes(model: nn.Module, made: Compilation) -> int:
+def weight_bytes(model: nn.Module, decisions: Decisions) -> int:
     """Bytes of all parameters, at a bit for each weight of a binary layer."""
-    paths = {layer.path for layer in made.decisions.layers if layer.decision == "binary"}
+    paths = {layer.path for layer in decisions.layers if layer.decision == "binary"}
     weights = (getattr(model.get_submodule(path), "weight", None) for path in paths)
     binary = sum(weight.numel() for weight in weights if isinstance(weight, Tensor))
     return binary // 8 + 4 * (sum(parameter.numel() for parameter in model.parameters()) - binary)
 
 
-def _without_onednn(model: nn.Module, inputs: tuple[Tensor, ...]) -> np.ndarray:
+def without_onednn(model: nn.Module, inputs: tuple[Tensor, ...]) -> np.ndarray:
     """The result of PyTorch's own kernels."""
     with warnings.catch_warnings():
         # of settings for graphics cards

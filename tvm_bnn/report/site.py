@@ -148,8 +148,9 @@ class OnDevice:
 
     def _loaded(self, library: bytes, arrays: Sequence[np.ndarray], threads: int) -> _Loaded:
         remote = RemoteLibrary(self._session, library, next(self._names))
-        remote.set_inputs([tvm.runtime.tensor(array) for array in arrays])
-        return _Loaded(remote, partial(client.use_threads, self._session, threads))
+        loaded = _Loaded(remote, arrays, partial(client.use_threads, self._session, threads))
+        loaded.refresh()
+        return loaded
 
     def _fastest(self, func: tirx.PrimFunc, arrays: Sequence[np.ndarray], target: Target, calls: int) -> float:
         client.use_threads(self._session, target.threads)
@@ -159,14 +160,19 @@ class OnDevice:
 
 @dataclass(frozen=True)
 class _Loaded(Elsewhere):
-    """A network on a device. use_threads : has the device use the right number."""
+    """A network on a device. arrays : its inputs. use_threads : has the device use the right number."""
 
     remote: RemoteLibrary
+    arrays: Sequence[np.ndarray]
     use_threads: Callable[[], object]
 
     def __call__(self) -> Any:
         self.use_threads()
         return self.remote.run()
+
+    def refresh(self) -> None:
+        """See `Elsewhere`."""
+        self.remote.set_inputs([tvm.runtime.tensor(array) for array in self.arrays])
 
     def seconds(self) -> Seconds:
         """See `Elsewhere`."""

@@ -147,10 +147,9 @@ class Config(_Table):
         for network in self.network:
             if network.task not in tasks:
                 raise ValueError(f"network {network.name!r} is for task {network.task!r}; there is {sorted(tasks)}")
-            if network.twin is not None and (
-                network.twin not in networks or networks[network.twin].task != network.task
-            ):
-                raise ValueError(f"network {network.name!r} has the twin {network.twin!r}, which is no network of its task")
+            twin = networks.get(network.twin or "")
+            if network.twin is not None and (twin is None or twin.task != network.task):
+                raise ValueError(f"network {network.name!r}: its twin {network.twin!r} is no network of its task")
         return self
 
     def networks_of(self, task: str) -> list[NetworkTable]:
@@ -190,12 +189,9 @@ def _resolved(config: Config, folder: Path) -> Config:
     def task(table: TaskTable) -> TaskTable:
         return table if table.data_root is None else table.model_copy(update={"data_root": folder / table.data_root})
 
-    update = {
-        "network": [network(table) for table in config.network],
-        "task": [task(table) for table in config.task],
-        "ablations": [folder / path for path in config.ablations],
-    }
-    for path in (*update["ablations"], *(file for table in update["network"] for file in (table.checkpoint, table.weights))):
+    networks, ablations = [network(table) for table in config.network], [folder / path for path in config.ablations]
+    for path in (*ablations, *(file for table in networks for file in (table.checkpoint, table.weights))):
         if path is not None and not path.is_file():
             raise InputError(f"{path} is not there; paths are relative to the folder of the configuration")
-    return config.model_copy(update=update)
+    tasks = [task(table) for table in config.task]
+    return config.model_copy(update={"network": networks, "task": tasks, "ablations": ablations})

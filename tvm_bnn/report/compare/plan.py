@@ -35,7 +35,7 @@ class CallWork:
 
 
 def planned(made: Compilation) -> tuple[list[CallWork], MemoryPlan]:
-    """The kernel calls of one inference, in order, and the memory between them; that of constants is not in the plan."""
+    """The kernel calls of one inference, in order, and the memory between them; constants have their own."""
     lowered = lower(made.optimized, made.target)
     walk = _Walk(_with_storage(lowered.module, made.target.tvm()))
     times = Counter(walk.kernels)
@@ -130,12 +130,10 @@ class _Walk:
         buffers = [
             Buffer(bytes=self._sizes[var], first=first, last=self._last[var]) for var, first in self._first.items()
         ]
-        in_use = [
-            sum(each.bytes for each in buffers if each.first <= place <= each.last) for place in range(len(self.kernels))
-        ]
-        return MemoryPlan(
-            calls=self.kernels, buffers=buffers, planned_bytes=sum(self._storages), peak_bytes=max(in_use, default=0)
-        )
+        places = range(len(self.kernels))
+        in_use = [sum(each.bytes for each in buffers if each.first <= place <= each.last) for place in places]
+        most = max(in_use, default=0)
+        return MemoryPlan(calls=self.kernels, buffers=buffers, planned_bytes=sum(self._storages), peak_bytes=most)
 
 
 def _bytes(expr: relax.Expr) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,19 +48,25 @@ class Elsewhere(Protocol):
     def seconds(self) -> Seconds:
         """One run, by the other machine's clock."""
 
+    def refresh(self) -> None:
+        """Send the inputs again: what lies here in their memory has changed."""
+
 
 @dataclass(frozen=True)
 class FloatNetwork:
     """A float network for peers to run.
 
     source : a module in eval mode, or the file in which `stored` has left one.
-    inputs : arguments of one call.
+    inputs : arguments of one call. Every run reads them anew: who writes to their memory changes what it is run on.
     folder : for files that peers need, once made; its owner removes it.
+    calibration : inputs from which quantisation takes the ranges of values; by default the very ones above, which is
+        right for times alone.
     """
 
     source: nn.Module | Path
     inputs: tuple[Tensor, ...]
     folder: Path
+    calibration: Sequence[tuple[Tensor, ...]] = ()
 
     @cached_property
     def module(self) -> nn.Module:
@@ -97,7 +103,8 @@ class FloatNetwork:
         """The ONNX file in int8, made once for all peers; see `qdq`."""
         path = self.folder / "network.int8.onnx"
         if not path.exists():
-            qdq.quantize(self.onnx, path, self.arrays())
+            calls = self.calibration or [self.inputs]
+            qdq.quantize(self.onnx, path, [[value.numpy() for value in each] for each in calls])
         return path
 
     def arrays(self) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """Static quantisation of an ONNX file by ONNX Runtime: int8 weights a filter, uint8 activations.
 
-Calibrated on the very inputs that are timed, with the smallest and largest value of each tensor. That is the best case
-for time, which does not depend on the values; the accuracy of the result says nothing of a careful quantisation.
+Calibrated with the smallest and largest value of each tensor over some inputs. Where these are the very inputs that are
+timed, the accuracy of the result says nothing; the time does not depend on the values.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 
 
-def quantize(source: Path, target: Path, arrays: Sequence[np.ndarray]) -> None:
-    """Write the quantised network to `target`; `arrays` : one per input."""
+def quantize(source: Path, target: Path, calls: Sequence[Sequence[np.ndarray]]) -> None:
+    """Write the quantised network to `target`; `calls` : of each call to calibrate with, one array per input."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Once(CalibrationDataReader):
-        """The inputs, once."""
+        """Each call's inputs, once."""
 
-        def __init__(self, feed: dict[str, np.ndarray]) -> None:
-            self.feeds = iter([feed])
+        def __init__(self, feeds: Sequence[dict[str, np.ndarray]]) -> None:
+            self.feeds = iter(feeds)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.feeds, None)
@@ -46,7 +46,7 @@ def quantize(source: Path, target: Path, arrays: Sequence[np.ndarray]) -> None:
             quantize_static(
                 str(prepared),
                 str(target),
-                Once(dict(zip(names, arrays, strict=True))),
+                Once([dict(zip(names, arrays, strict=True)) for arrays in calls]),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,

@@ -33,7 +33,8 @@ def build(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Any:
 def prepare(network: FloatNetwork, threads: int) -> Run:
     """The network built for this processor; it runs in a thread of its own, which has TVM's workers."""
     machine = relax.VirtualMachine(build(network.module, network.inputs, host(threads)), tvm.cpu())
-    arguments = [tvm.runtime.tensor(array) for array in network.arrays()]
+    # in place: PyTorch's memory is aligned as TVM wants it
+    arguments = [tvm.runtime.from_dlpack(array) for array in network.arrays()]
     pool = own_pool(threads)
 
     def run() -> np.ndarray:
