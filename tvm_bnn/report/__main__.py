@@ -2,6 +2,8 @@
 
 [--rows PATTERN ...] [--threads N ...] [--rounds N] [--mcpu CPU] [--target TARGET ...] [--json FILE]
 networks also on a device: [--rpc HOST:PORT | --tracker HOST:PORT --key KEY]
+
+And the whole report, `compare CONFIG.toml -o DIR`, with what goes with it: see `tvm_bnn.report.compare.command`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.emulated import processor
 from tvm_bnn.errors import DeviceError, InputError, OutputError
 from tvm_bnn.report import ablation, instructions, kernels, networks, older_cpu, precision, tables
+from tvm_bnn.report.compare import command
 from tvm_bnn.report.machine import versions
 from tvm_bnn.report.peers import BINARY_PEERS, Peer
 from tvm_bnn.report.site import HERE, OnDevice, Site
@@ -50,6 +53,8 @@ Choice = TypeVar("Choice", bound=Named)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] in command.COMMANDS:
+        return command.COMMANDS[given[0]](given[1:])
     options = _parser().parse_args(given)
     return _count(options) if options.suite == instructions.SUITE else _compare(options, given)
 
@@ -198,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog="python -m tvm_bnn.report",
         description="Measure a machine, and what is compiled for it beside what else could run it.",
+        epilog=f"Commands of their own, with --help of their own: {', '.join(command.COMMANDS)}.",
     )
     parser.add_argument("suite", choices=[*SUITES, instructions.SUITE], help="what to measure")
     parser.add_argument(

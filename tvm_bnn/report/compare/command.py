@@ -1,4 +1,4 @@
-"""`python -m tvm_bnn.report compare CONFIG.toml -o DIR`, `merge A.json B.json -o DIR` and `schema`."""
+"""`python -m tvm_bnn.report compare CONFIG.toml -o DIR`, `merge A.json B.json -o DIR`, `headline` and `schema`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tvm_bnn.console import ArgumentParser, Progress
@@ -96,6 +96,22 @@ def schema(arguments: Sequence[str]) -> int:
 
     print(json.dumps(schema(), indent=1))
     return 0
+
+
+def headline(arguments: Sequence[str]) -> int:
+    """See `tvm_bnn.report.compare.headline`."""
+    from tvm_bnn.report.compare.headline import main
+
+    return main(arguments)
+
+
+#: Name -> the command.
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "compare": compare,
+    "merge": merge,
+    "headline": headline,
+    "schema": schema,
+}
 
 
 def _ablation(path: Path) -> dict:

@@ -15,6 +15,7 @@ from PIL import Image
 from tvm_bnn.errors import InputError
 from tvm_bnn.examples.data.dataset import DataSet, Sample, draw_data, open_data
 from tvm_bnn.examples.data.metrics import Figure, metric_of
+from tvm_bnn.examples.data.predictions import predictions
 from tvm_bnn.examples.data.task import Task
 from tvm_bnn.examples.data.tasks import task_named
 from tvm_bnn.examples.data.transforms import Resize
@@ -90,7 +91,6 @@ class Judged:
 def judge(run: Callable[[], Any], subject: Subject, images: Images) -> Judged:
     """Run the network on every image. `run` reads the subject's input; one on a device is told that it changed."""
     metric = metric_of(images.data.task)
-    probabilities = len(images.data.class_names) == 2
     refresh = getattr(run, "refresh", None)
     classes = []
     for sample in images.samples:
@@ -98,7 +98,7 @@ def judge(run: Callable[[], Any], subject: Subject, images: Images) -> Judged:
         if refresh is not None:
             refresh()
         output = np.asarray(first_of(run()))
-        metric.update(predicted(output, probabilities), sample.truth)
+        metric.update(predictions(output, images.data.task)[0], sample.truth)
         classes.append(_classes(output).astype(np.uint8))
     return Judged({name: _told(figure) for name, figure in metric.result().items()}, classes)
 
@@ -106,18 +106,6 @@ def judge(run: Callable[[], Any], subject: Subject, images: Images) -> Judged:
 def _told(figure: Figure) -> content.Figure:
     value = None if np.isnan(figure.value) else figure.value
     return content.Figure(value=value, better=figure.better, unit=figure.unit)
-
-
-def predicted(output: np.ndarray, probabilities: bool) -> np.ndarray:
-    """What a metric takes, [H, W], of a network's output: classes [1, H, W], or logits [1, C, H, W].
-
-    probabilities : of class 1, where the output tells them.
-    """
-    if not np.issubdtype(output.dtype, np.floating) or not probabilities:
-        return _classes(output)
-    logits = output[0].astype(np.float64)
-    weights = np.exp(logits - logits.max(0))
-    return (weights[1] / weights.sum(0)).astype(np.float32)
 
 
 def _classes(output: np.ndarray) -> np.ndarray:

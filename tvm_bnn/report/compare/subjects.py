@@ -102,6 +102,8 @@ def load(table: NetworkTable, size: tuple[int, int]) -> Subject:
     if table.checkpoint is not None:
         module: Any = load_compact(table.checkpoint)
         about = {key: value for key, value in read_compact(table.checkpoint)[1].items() if key != "config"}
+        if about.get("task", table.task) != table.task:
+            raise InputError(f"network {table.name!r}: {table.checkpoint} is of {about['task']}, not of {table.task}")
     else:
         assert table.model is not None
         if not is_factory(table.model):
