@@ -357,3 +357,11 @@ def test_an_interruption_is_held_back_and_comes_after():
         signal.raise_signal(signal.SIGINT)
         reached = True
     assert reached and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_reader_that_goes_away_is_no_fault():
+    """`... | head`: no traceback, no message."""
+    command = [sys.executable, "-m", "tvm_bnn.report", "schema"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 141)

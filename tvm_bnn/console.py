@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,28 +20,47 @@ from tvm_bnn.errors import BnnError, InputError
 from tvm_bnn.interrupt import EXIT_INTERRUPTED, MESSAGE, end_loading
 
 EXIT_ERROR = 2
+EXIT_NO_READER = 128 + 13
 
 
 def main_guard(function: Callable[..., int | None]) -> Callable[..., int]:
     """Make `function` the main function of a command: it returns the exit code and shows no traceback to users.
 
-    A BnnError becomes one line, `error: ...`, on stderr and exit code 2; Ctrl-C gives 130. Anything else is a
-    fault of this program and keeps its traceback.
+    A BnnError becomes one line, `error: ...`, on stderr and exit code 2; Ctrl-C gives 130, and a reader of the output
+    that has gone away (`| head`) 141, as if the signal had ended it. Anything else is a fault of this program and keeps
+    its traceback.
     """
 
     @functools.wraps(function)
     def main(*args: object, **kwargs: object) -> int:
         try:
             end_loading()
-            return function(*args, **kwargs) or 0
+            code = function(*args, **kwargs) or 0
+            sys.stdout.flush()
+            return code
         except BnnError as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             return EXIT_ERROR
         except KeyboardInterrupt:
             print(MESSAGE, file=sys.stderr)
             return EXIT_INTERRUPTED
+        except BrokenPipeError:
+            if not _nobody_reads():
+                raise
+            return EXIT_NO_READER
 
     return main
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output leads nowhere; from then on it does so silently, also when Python ends."""
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 class ArgumentParser(argparse.ArgumentParser):
