@@ -177,8 +177,9 @@ def read(path: Path) -> Config:
 
 
 def _keys(location: tuple[int | str, ...]) -> list[str]:
-    tables = {"task": TaskTable, "network": NetworkTable, "target": TargetTable, "sweep": SweepTable}
-    return sorted(tables.get(str(location[0]), Config).model_fields if len(location) > 1 else Config.model_fields)
+    tables: tuple[type[_Table], ...] = (TaskTable, NetworkTable, TargetTable, SweepTable)
+    inside = {table.__name__.removesuffix("Table").lower(): table for table in tables}
+    return sorted(inside[str(location[0])].model_fields if len(location) > 1 else Config.model_fields)
 
 
 def _resolved(config: Config, folder: Path) -> Config:

@@ -46,7 +46,7 @@ from tvm_bnn.report.site import HERE, OnDevice, Site
 from tvm_bnn.report.timing import interleave
 from tvm_bnn.rpc.address import parse_address
 from tvm_bnn.rpc.client import Place
-from tvm_bnn.targets import resolve
+from tvm_bnn.targets import Target, resolve
 
 #: Training images from which peers that quantise take their ranges.
 CALIBRATION = 8
@@ -207,9 +207,8 @@ class _Comparison:
         for threads in counts:
             key = {"machine": machines.identity(now), "threads": threads, "source": source_digest()}
             with self.progress.phase(f"{table.name}, threads: {threads}: limits"):
-                limits[threads] = _limits(
-                    self.store.get("limits", key, lambda t=threads: _stored(site.limits(site.target(t))))
-                )
+                target = site.target(threads)
+                limits[threads] = _limits(self.store.get("limits", key, partial(_measured_limits, site, target)))
         self.measured.machines[table.name] = machines.described(site, site.target(counts[0]), limits)
         counters = energy.meter() if site is HERE else None
         if counters is None:
@@ -270,7 +269,7 @@ class _Comparison:
         table = next(each for each in self.config.task if each.name == subject.table.task)
         if table.name not in self._calibration:
             self._calibration[table.name] = _training_images(table)
-        inputs = []
+        inputs: list[tuple[Tensor, ...]] = []
         for image in self._calibration[table.name]:
             subject.show(image)
             inputs.append((subject.pixels.clone(),))
@@ -377,8 +376,8 @@ class _Group:
         }
 
     def _row(self, entry: _Entry, told: dict[str, Any]) -> content.Measurement:
-        place = {"machine": self.machine, "threads": self.threads, "group": self.name}
-        row = {"network": entry.subject.name, "executor": entry.executor, **place}
+        row: dict[str, Any] = {"network": entry.subject.name, "executor": entry.executor, "group": self.name}
+        row |= {"machine": self.machine, "threads": self.threads}
         if told["left_out"] is not None:
             return content.Measurement(**row, left_out=told["left_out"], measured=None)
         taken = latency(told["samples"])
@@ -451,8 +450,8 @@ def _difference(figures: dict[str, Any], reference: dict[str, Any]) -> dict[str,
     return {name: None if None in pair else pair[0] - pair[1] for name, pair in pairs.items()}
 
 
-def _stored(limits: Limits) -> dict[str, Any]:
-    return asdict(limits)
+def _measured_limits(site: Site, target: Target) -> dict[str, Any]:
+    return asdict(site.limits(target))
 
 
 def _limits(row: dict[str, Any]) -> Limits:

@@ -85,5 +85,5 @@ def _highlighted(differing: np.ndarray) -> np.ndarray:
 
 def _compared(networks: dict[str, Network]) -> tuple[str, str] | None:
     """The last binary network and its twin."""
-    pairs = [(network.twin, name) for name, network in networks.items() if network.twin in networks]
-    return pairs[-1] if pairs else None  # type: ignore[return-value]
+    pairs = [(network.twin, name) for name, network in networks.items() if network.twin and network.twin in networks]
+    return pairs[-1] if pairs else None
