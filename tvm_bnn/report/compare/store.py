@@ -65,13 +65,24 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+#: Of this folder: what shows measurements, and makes none.
+_SHOWS = frozenset(
+    "appendix blocks command content headline markdown merge page pareto pictures samples sections verdicts "
+    "wording".split()
+)
+
+
 @cache
 def source_digest() -> str:
-    """A digest of this package's own source: the version alone does not tell two states of it apart."""
-    whole = hashlib.sha256()
+    """A digest of this package's own source: the version alone does not tell two states of it apart.
+
+    What only shows measurements is not in it, so that a page can be drawn anew.
+    """
+    whole, here = hashlib.sha256(), Path(__file__).parent
     for folder in sorted({*tvm_bnn.__path__, *_parts()}):
         for path in sorted(Path(folder).rglob("*.py")):
-            whole.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+            if not (path.is_relative_to(here) and path.relative_to(here).parts[0].removesuffix(".py") in _SHOWS):
+                whole.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return whole.hexdigest()[:16]
 
 
