@@ -57,6 +57,16 @@ def test_every_kind_is_drawn_under_a_name_of_its_own(drawn):
     assert all(each.alt for each in drawn)
 
 
+def test_the_insides_of_a_network_are_drawn_once_a_machine(tmp_path):
+    times = {1: 9.0, 2: 5.0, 4: 6.0}
+    ours = [made.measurement("k3", "tvm_bnn", ms, threads=n, layers=made.calls()) for n, ms in times.items()]
+    board = made.measurement("k3", "tvm_bnn", 90.0, machine=made.BOARD, layers=made.calls())
+    machines = {made.HERE: made.machine(), made.BOARD: made.machine()}
+    report = made.small(*ours, board).model_copy(update={"machines": machines})
+    names = [each.name for each in pictures.pictures(report, tmp_path) if each.name.startswith("layers")]
+    assert names == ["layers-k3-in-tvm-bnn-desk-zen-2-threads", "layers-k3-in-tvm-bnn-cortex-a72-2-threads"]
+
+
 def test_letters_are_large_enough_on_a_phone(drawn):
     for each in drawn:
         width = each.figure.get_size_inches()[0]

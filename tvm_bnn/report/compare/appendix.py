@@ -14,7 +14,8 @@ from tvm_bnn.report.timing import MAX_SPREAD
 
 def inside(report: Report) -> Iterator[Section]:
     blocks: list[Block] = [Gallery("layers")]
-    for each in report.measurements:
+    shown = wording.detailed(report)
+    for each in shown:
         if each.layers:
             rows = [
                 [
@@ -30,7 +31,7 @@ def inside(report: Report) -> Iterator[Section]:
             heads = ["layers", "kernel", "time", "binary MACs", "float MACs", "moved"]
             caption = f"{each.network} in {each.executor}, {wording.where(each.machine, each.threads)}: kernel calls"
             blocks.append(Table(caption, heads, rows, 2, long=True))
-    if len(blocks) > 1 or any(each.memory_plan for each in report.measurements):
+    if shown:
         about = (
             "Kernels are timed one by one; their sum is less than the time of the network by that of calls. Lines of "
             "a roofline are the machine's ceilings and, where they rise, its bandwidth for copies of so many MB; the "

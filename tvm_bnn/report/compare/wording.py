@@ -48,6 +48,18 @@ def places(report: Report) -> Iterator[tuple[Place, list[Measurement]]]:
         yield place_of(report, members[0]), members
 
 
+def detailed(report: Report) -> list[Measurement]:
+    """The measurements whose insides are shown: of each network and machine the fastest that has any."""
+    found: dict[tuple[str, str], Measurement] = {}
+    for each in report.measurements:
+        if not each.layers and each.memory_plan is None:
+            continue
+        known = found.setdefault((each.network, each.machine), each)
+        if each.latency and known.latency and each.latency.median_ms < known.latency.median_ms:
+            found[each.network, each.machine] = each
+    return list(found.values())
+
+
 def is_ours(executor: str) -> bool:
     """Whether this compiler made what ran, in any of its variants."""
     return executor == OURS or executor.startswith(f"{OURS}-")

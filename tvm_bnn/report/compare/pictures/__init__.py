@@ -89,7 +89,7 @@ def _latencies(report: Report) -> Iterator[Picture]:
 
 def _insides(report: Report) -> Iterator[Picture]:
     """Time of the layers, roofline and memory of each network of ours."""
-    for each in report.measurements:
+    for each in wording.detailed(report):
         name = f"{each.network} in {each.executor}"
         where = wording.where(each.machine, each.threads)
         if each.layers:
