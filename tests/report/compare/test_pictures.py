@@ -1,7 +1,9 @@
 """Pictures: that they are made, hold what they should, and can be read on a phone and in grey."""
 
 import io
+import warnings
 from itertools import combinations, pairwise
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -200,6 +202,16 @@ def test_the_same_figure_gives_the_same_files(tmp_path):
     one, other = (pictures.svg(next(pictures.pictures(report, tmp_path)).figure) for _ in range(2))
     assert one == other
     assert b"<svg" in one
+
+
+@pytest.mark.parametrize("name", ["道路", "$x^2$ and $", "a\\b {c} %d", "_hidden", "<&>"])
+def test_any_name_can_be_drawn(name, tmp_path):
+    report = made.small(*(made.measurement("k3", each, 1.0, 80.0, layers=made.calls()) for each in (name, "tvm_bnn")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for each in pictures.pictures(report, tmp_path):
+            ElementTree.fromstring(pictures.svg(each.figure))
+            assert name == "道路" or any(name in text.get_text() for text in letters(each.figure))
 
 
 def test_files_are_whole_and_of_both_kinds(tmp_path):

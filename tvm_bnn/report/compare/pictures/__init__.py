@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -128,6 +129,8 @@ def png(figure: Figure) -> bytes:
 
 def _saved(figure: Figure, ending: str, metadata: dict[str, None]) -> bytes:
     file = io.BytesIO()
-    with style.style():
+    with style.style(), warnings.catch_warnings():
+        # a name in a script that the font lacks; the page's text and tables have it
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
         figure.savefig(file, format=ending, dpi=RESOLUTION, metadata=metadata)
     return file.getvalue()
