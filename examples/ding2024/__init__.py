@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from tvm_bnn.examples.ding2024.config import BENCH, DEMO, Ding2024Config
     from tvm_bnn.examples.ding2024.inputs import example_inputs
     from tvm_bnn.examples.ding2024.macs import count_macs
-    from tvm_bnn.examples.ding2024.model import Ding2024, bench, build
+    from tvm_bnn.examples.ding2024.model import Ding2024, bench, bench_k3, build
     from tvm_bnn.examples.ding2024.trained import demo, demo_float_twin
-    from tvm_bnn.examples.ding2024.twin import float_twin
+    from tvm_bnn.examples.ding2024.twin import bench_float_twin, float_twin
 
 __all__ = [
     "BENCH",
@@ -20,6 +20,8 @@ __all__ = [
     "Ding2024",
     "Ding2024Config",
     "bench",
+    "bench_float_twin",
+    "bench_k3",
     "build",
     "count_macs",
     "demo",
@@ -33,9 +35,9 @@ _HOMES = {
     "config": ("BENCH", "DEMO", "Ding2024Config"),
     "inputs": ("example_inputs",),
     "macs": ("count_macs",),
-    "model": ("Ding2024", "bench", "build"),
+    "model": ("Ding2024", "bench", "bench_k3", "build"),
     "trained": ("demo", "demo_float_twin"),
-    "twin": ("float_twin",),
+    "twin": ("bench_float_twin", "float_twin"),
 }
 
 

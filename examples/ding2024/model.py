@@ -57,3 +57,8 @@ def build(config: Ding2024Config, seed: int = 0) -> Ding2024:
 def bench(branches: int = 1, stem: str = "3x3", seed: int = 0) -> Ding2024:
     """The network that speed is measured on: width 64, 128 decoder channels, 19 classes, 512x1024."""
     return build(replace(BENCH, branches=branches, stem=stem), seed)
+
+
+def bench_k3() -> Ding2024:
+    """`bench` with three branches."""
+    return bench(3)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from tvm_bnn.examples.ding2024.config import Ding2024Config
+from tvm_bnn.examples.ding2024.config import BENCH, Ding2024Config
 from tvm_bnn.examples.ding2024.model import Ding2024
 from tvm_bnn.examples.ding2024.seeding import seed_weights
 from tvm_bnn.nn import BinaryConv2d, BinaryConvTranspose2d, BinaryMask, RPReLU, Sign, ThresholdSign
@@ -60,3 +60,8 @@ def float_twin(config: Ding2024Config, seed: int = 0) -> Ding2024:
     twin = Ding2024(replace(config, branches=1))
     make_float(twin)
     return seed_weights(twin, seed, config.tokens).eval()
+
+
+def bench_float_twin() -> Ding2024:
+    """The float twin of `bench`, whatever its branches."""
+    return float_twin(BENCH)

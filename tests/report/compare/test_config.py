@@ -30,6 +30,12 @@ def test_defaults_are_this_machine_and_drawn_images(tmp_path):
     assert config.task[0].data_root is None and config.task[0].size == (64, 128)
 
 
+def test_a_task_may_have_a_name_of_its_own(tmp_path):
+    text = GOOD.replace('name = "kitti-road"', 'name = "small road"\ndata = "kitti-road"')
+    config = read(written(tmp_path, text.replace('task = "kitti-road"', 'task = "small road"')))
+    assert (config.task[0].name, config.task[0].data_set) == ("small road", "kitti-road")
+
+
 def test_paths_are_relative_to_the_file(tmp_path):
     (tmp_path / "net.safetensors").write_bytes(b"")
     text = GOOD.replace('model = "package:factory"', 'checkpoint = "net.safetensors"')
@@ -46,7 +52,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ('title = "One"', 'title = "One"\ntitel = 1', "titel.*known are.*title"),
         ("[64, 128]", "[64]", "task.0.size"),
         ("[64, 128]", "[64, 0]", "task.0.size"),
-        ('"kitti-road"\nsize', '"kitti"\nsize', "found 'kitti'; the tasks are cityscapes, kitti-road, ecssd"),
+        ('"kitti-road"\nsize', '"kitti"\nsize', "found 'kitti'; the data sets are cityscapes, kitti-road, ecssd"),
         ('"pytorch-eager"', '"pytorch"', "found executor 'pytorch'; accepted are tvm_bnn,.*pytorch-eager"),
         ('model = "package:factory"', "", "as checkpoint or as model"),
         ('model = "package:factory"', 'checkpoint = "nowhere.safetensors"', "nowhere.safetensors is not there"),

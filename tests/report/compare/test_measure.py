@@ -106,7 +106,7 @@ def test_accuracy_beside_pytorchs(measured):
 def test_other_images_give_other_answers(measured, folder):
     """The input is read anew: figures are not those of one image, again and again."""
     chosen = written(folder)
-    subject = measure.load(chosen.network[1], (32, 64))
+    subject = measure.load(chosen.network[1], (32, 64), "kitti-road")
     images = judging.images_of(chosen.task[0])
     run = executors.prepare("tvm_bnn", subject, measure.HERE, 1, folder, ()).run
     for peer in PEERS:

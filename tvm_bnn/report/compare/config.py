@@ -35,7 +35,9 @@ class TaskTable(_Table):
     """[[task]]: what networks are judged on."""
 
     name: Name
-    """Of the data set: cityscapes, kitti-road, ecssd."""
+    """Of the data set, where `data` does not tell it: cityscapes, kitti-road, ecssd."""
+    data: Name | None = None
+    """The data set of a task that has a name of its own: the same images at another size, for example."""
     images: Count = 40
     """So many of its split."""
     size: Size
@@ -48,9 +50,14 @@ class TaskTable(_Table):
 
     @model_validator(mode="after")
     def _known(self) -> TaskTable:
-        if self.name not in TASKS:
-            raise ValueError(f"found {self.name!r}; the tasks are {', '.join(TASKS)}")
+        if self.data_set not in TASKS:
+            raise ValueError(f"found {self.data_set!r}; the data sets are {', '.join(TASKS)}")
         return self
+
+    @property
+    def data_set(self) -> str:
+        """Whose images these are."""
+        return self.data or self.name
 
 
 class NetworkTable(_Table):
@@ -65,6 +72,8 @@ class NetworkTable(_Table):
     weights: Path | None = None
     twin: Name | None = None
     """Of a binary network: the float network that it is compared with."""
+    judged: bool = True
+    """Whether its accuracy is measured: not of random weights, of which only times tell anything."""
     executors: Annotated[list[Name], Field(min_length=1)]
 
     @model_validator(mode="after")

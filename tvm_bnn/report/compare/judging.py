@@ -56,7 +56,7 @@ def images_of(table: TaskTable) -> Images:
 
     Raises InputError where the data set is incomplete, or smaller.
     """
-    task, resize = task_named(table.name), Resize(table.size)
+    task, resize = task_named(table.data_set), Resize(table.size)
     if table.data_root is None:
         data = draw_data(task, table.split, table.images, table.seed, table.size, resize)
         return Images(data, list(data), table.seed)

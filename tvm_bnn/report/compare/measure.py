@@ -121,8 +121,9 @@ class _Comparison:
         with progress.phase("load data"):
             self.measured.images = {table.name: images_of(table) for table in config.task}
         with progress.phase("load networks"):
-            sizes = {table.name: table.size for table in config.task}
-            self.subjects = {table.name: load(table, sizes[table.task]) for table in config.network}
+            self._tasks = {table.name: table for table in config.task}
+            of_tasks = [(table, self._tasks[table.task]) for table in config.network]
+            self.subjects = {table.name: load(table, task.size, task.data_set) for table, task in of_tasks}
 
     def run(self) -> Measured:
         for table in self.config.task:
@@ -148,6 +149,8 @@ class _Comparison:
                 # what the configuration says of it is no part of the measurement
                 mine = {"task": subject.table.task, "twin": subject.table.twin}
                 networks[name] = content.Network(**{**found, **mine, "training": dict(subject.about)})
+                if not subject.table.judged:
+                    self.measured.notes.append(f"{name}: its accuracy is not measured, only what it costs")
         for name, network in networks.items():
             if network.twin is not None:
                 ratio = networks[network.twin].operations / network.operations
@@ -195,7 +198,7 @@ class _Comparison:
         """Networks whose answers no measurement has given: those of PyTorch."""
         for name, subject in self.subjects.items():
             answers = self.measured.answers.setdefault(subject.table.task, {})
-            if name not in answers:
+            if name not in answers and subject.table.judged:
                 answers[name] = self._in_pytorch(subject)["classes"]
 
     # --- a machine ------------------------------------------------------------------------------------------------
@@ -266,7 +269,7 @@ class _Comparison:
 
     def calibration(self, subject: Subject) -> list[tuple[Tensor, ...]]:
         """Inputs of training images; memory of their own."""
-        table = next(each for each in self.config.task if each.name == subject.table.task)
+        table = self._tasks[subject.table.task]
         if table.name not in self._calibration:
             self._calibration[table.name] = _training_images(table)
         inputs: list[tuple[Tensor, ...]] = []
@@ -388,7 +391,7 @@ class _Group:
             **row,
             **own,
             left_out=None,
-            accuracy=self._accuracy(entry),
+            accuracy=self._accuracy(entry) if entry.subject.table.judged else None,
             latency=taken,
             throughput_per_s=1e3 / taken.median_ms,
             limit_fraction=limit / taken.median_ms if limit else None,
@@ -433,7 +436,7 @@ class _Group:
 
 def _training_images(table: TaskTable) -> list[np.ndarray]:
     """The first few of a task's training images, resized."""
-    task, resize = task_named(table.name), Resize(table.size)
+    task, resize = task_named(table.data_set), Resize(table.size)
     if table.data_root is None:
         data = draw_data(task, "train", CALIBRATION, table.seed, table.size, resize)
     else:

@@ -93,8 +93,8 @@ def _macs(decisions: Decisions) -> int:
     return sum(layer.macs for layer in decisions.layers)
 
 
-def load(table: NetworkTable, size: tuple[int, int]) -> Subject:
-    """The network in eval mode, for images of size (H, W).
+def load(table: NetworkTable, size: tuple[int, int], data_set: str) -> Subject:
+    """The network in eval mode, for images of size (H, W) of a data set.
 
     Raises InputError for one that does not take such images, ModelError where it cannot be loaded.
     """
@@ -102,8 +102,8 @@ def load(table: NetworkTable, size: tuple[int, int]) -> Subject:
     if table.checkpoint is not None:
         module: Any = load_compact(table.checkpoint)
         about = {key: value for key, value in read_compact(table.checkpoint)[1].items() if key != "config"}
-        if about.get("task", table.task) != table.task:
-            raise InputError(f"network {table.name!r}: {table.checkpoint} is of {about['task']}, not of {table.task}")
+        if about.get("task", data_set) != data_set:
+            raise InputError(f"network {table.name!r}: {table.checkpoint} is for {about['task']}, not for {data_set}")
     else:
         assert table.model is not None
         if not is_factory(table.model):
