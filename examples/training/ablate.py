@@ -14,7 +14,7 @@ from tvm_bnn.examples.data.tasks import task_named
 from tvm_bnn.examples.training.cases import Case, all_cases, shipped_cases
 from tvm_bnn.examples.training.plan import PRESETS, Plan, as_plan
 from tvm_bnn.examples.training.records import Record, record_of
-from tvm_bnn.examples.training.run import shown, writing
+from tvm_bnn.examples.training.run import Watcher, shown, writing
 from tvm_bnn.examples.training.splits import SAMPLES, Splits, draw_splits, kept
 
 
@@ -42,7 +42,7 @@ def ablate(
     out: Path,
     describe: Callable[[list[Record]], dict[str, Any]],
 ) -> None:
-    """Make each run, print its figure, and write ablation.json anew after each.
+    """Make each run (one or more), print its figure, and write ablation.json anew after each.
 
     fields : of the plan, over the preset's. describe : what the file says, from the runs so far.
     """
@@ -51,35 +51,36 @@ def ablate(
         folder.mkdir(parents=True, exist_ok=True)
     plans, splits = _prepare(cases, fields, samples or SAMPLES)
     shipped = {case: name for name, case in shipped_cases().items()}
+    steps = [plans[case.task].total for case in cases]
     records: list[Record] = []
-    steps = sum(plans[case.task].total for case in cases)
-    begun, done, found = time.monotonic(), 0, 0
-    with shown("ablation", steps) as bar:
-        for number, case in enumerate(cases, 1):
-            plan = case.plan(plans[case.task])
-            trained = False
-
-            def watch(step: int, loss: float) -> None:
-                nonlocal trained
-                trained = True
-                bar(done + step, loss)
-
-            record = record_of(case, plan, splits[case.task], folder, watch)
+    begun, made_steps = time.monotonic(), 0
+    with shown("ablation", sum(steps)) as watch:
+        for case in cases:
+            plan, before = case.plan(plans[case.task]), sum(steps[: len(records)])
+            record, made = record_of(case, plan, splits[case.task], folder, _after(before, watch))
             records.append(record)
-            done += plan.total
-            found += 0 if trained else plan.total
+            made_steps += plan.total if made else 0
             if case in shipped:
                 with writing(out):
                     shutil.copyfile(folder / f"{case.name}.safetensors", out / f"{shipped[case]}.safetensors")
             described = describe(records)
             _write(out / "ablation.json", described)
-            metric, figure = next(iter(record.figures.items()))
-            told = "undefined" if figure["value"] is None else f"{figure['value']:.4g}{figure['unit']}"
-            left = _left(time.monotonic() - begun, done - found, steps - done)
-            print(f"{number}/{len(cases)} {case.name}: {metric} {told}, {record.seconds:.0f} s{left}", flush=True)
-    for finding in described["findings"] if "findings" in described else []:
+            left = _left(time.monotonic() - begun, made_steps, sum(steps[len(records) :]))
+            print(f"{len(records)}/{len(cases)} {case.name}: {_told(record)}{left}", flush=True)
+    for finding in described.get("findings", []):
         print(f"{finding['question']} {finding['answer']}")
     print(f"{out / 'ablation.json'}: {len(records)} runs")
+
+
+def _after(before: int, watch: Watcher) -> Watcher:
+    """Tells of the steps of one run as of those behind so many others."""
+    return lambda step, loss: watch(before + step, loss)
+
+
+def _told(record: Record) -> str:
+    metric, figure = next(iter(record.figures.items()))
+    value = "undefined" if figure["value"] is None else f"{figure['value']:.4g}{figure['unit']}"
+    return f"{metric} {value}, {record.seconds:.0f} s"
 
 
 def _left(seconds: float, made: int, steps: int) -> str:

@@ -69,10 +69,10 @@ class Moments:
         return self.products / self.count - means[..., :, None] * means[..., None, :]
 
     def correlation(self) -> Tensor:
-        """[..., series, series]; nan for a series that is constant."""
+        """[..., series, series]; 0 for a series that is constant."""
         covariance = self.covariance()
         deviations = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
-        return covariance / (deviations[..., :, None] * deviations[..., None, :])
+        return (covariance / (deviations[..., :, None] * deviations[..., None, :])).nan_to_num(0, 0, 0)
 
 
 class _MaskCounts:

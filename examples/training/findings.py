@@ -134,7 +134,7 @@ def _of_branches(runs: dict[str, list[Record]]) -> list[Finding]:
         {name: round(value, 4) for name, value in alike.items()},
     )
     shares = {
-        name: fmean(min(one) / max(one) for d in found for one in d["branch_variance"].values())
+        name: fmean(min(one) / (max(one) or 1) for d in found for one in d["branch_variance"].values())
         for name, found in several.items()
     }
     variances = Finding(

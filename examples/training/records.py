@@ -53,8 +53,11 @@ def as_json(figures: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
     return {name: {**asdict(f), "value": None if isnan(f.value) else f.value} for name, f in figures.items()}
 
 
-def record_of(case: Case, plan: Plan, splits: Splits, folder: Path, watch: Watcher) -> Record:
-    """The record of a run in `folder`, NAME.json beside NAME.safetensors: the one that is there, or a new one."""
+def record_of(case: Case, plan: Plan, splits: Splits, folder: Path, watch: Watcher) -> tuple[Record, bool]:
+    """The record of a run in `folder`, NAME.json beside NAME.safetensors: the one that is there, or a new one.
+
+    And whether it is new.
+    """
     path = folder / f"{case.name}.json"
     versions = {"torch": torch.__version__, "tvm_bnn": version("tvm_bnn")}
     made_with = {"plan": asdict(plan), "data": splits.train.name, "samples": len(splits.train)}
@@ -62,7 +65,7 @@ def record_of(case: Case, plan: Plan, splits: Splits, folder: Path, watch: Watch
     made_with = json.loads(json.dumps(made_with))
     known = _known(path)
     if known is not None and known.made_with == made_with:
-        return known
+        return known, False
     out = path.with_suffix(".safetensors")
     run, trained = make(plan, splits, out, watch)
     found = None if plan.variant == "twin" else asdict(diagnose(trained.model, splits.val))
@@ -72,7 +75,7 @@ def record_of(case: Case, plan: Plan, splits: Splits, folder: Path, watch: Watch
     with writing(path):
         path.write_text(json.dumps(asdict(record)) + "\n")
     run.state.unlink()
-    return record
+    return record, True
 
 
 def _known(path: Path) -> Record | None:
