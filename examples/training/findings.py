@@ -60,14 +60,14 @@ def compare(factor: str, before: str, after: str, values: Mapping[str, Sequence[
 
 
 def in_words(comparison: Comparison, unit: str) -> str:
-    """Such as: b against a: +1.2 % (spread of the seeds 0.4 %)."""
-    pair = f"{comparison.after} against {comparison.before}"
+    """Such as: b against a: +1.2 points (spread of the seeds 0.4). unit : of the figure, "%" or none."""
+    pair, points = f"{comparison.after} against {comparison.before}", " points" if unit == "%" else ""
     if comparison.seed_spread is None:
         return f"{pair}: one seed says nothing"
-    spread = f"spread of the seeds {comparison.seed_spread:.3g}{unit}"
+    spread = f"(spread of the seeds {comparison.seed_spread:.2g})"
     if not comparison.distinguishable:
-        return f"{pair}: no difference ({spread})"
-    return f"{pair}: {comparison.difference:+.3g}{unit} ({spread})"
+        return f"{pair}: no difference {spread}"
+    return f"{pair}: {comparison.difference:+.2g}{points} {spread}"
 
 
 def verdict(question: str, comparisons: Iterable[Comparison], better: str, unit: str) -> Finding:
