@@ -59,30 +59,30 @@ def compare(factor: str, before: str, after: str, values: Mapping[str, Sequence[
     return Comparison(factor, before, after, difference, spread, spread is not None and abs(difference) > spread)
 
 
-def in_words(comparison: Comparison, unit: str) -> str:
-    """Such as: b against a: +1.2 points (spread of the seeds 0.4). unit : of the figure, "%" or none."""
-    pair, points = f"{comparison.after} against {comparison.before}", " points" if unit == "%" else ""
+def outcome(comparison: Comparison, better: str) -> str:
+    """What going from one to the other does to a figure that is better "higher" or "lower"."""
     if comparison.seed_spread is None:
-        return f"{pair}: one seed says nothing"
-    spread = f"(spread of the seeds {comparison.seed_spread:.2g})"
+        return "Not known, from one seed"
     if not comparison.distinguishable:
-        return f"{pair}: no difference {spread}"
-    return f"{pair}: {comparison.difference:+.2g}{points} {spread}"
+        return "No difference"
+    return "Better" if (comparison.difference > 0) == (better == "higher") else "Worse"
+
+
+def in_words(comparison: Comparison, unit: str) -> str:
+    """Such as: b against a, +1.23 points (spread of the seeds 0.456). unit : of the figure, "%" or none."""
+    words = f"{comparison.after} against {comparison.before}"
+    if comparison.distinguishable:
+        words += f", {comparison.difference:+.3g}{' points' if unit == '%' else ''}"
+    return words if comparison.seed_spread is None else f"{words} (spread of the seeds {comparison.seed_spread:.3g})"
 
 
 def verdict(question: str, comparisons: Iterable[Comparison], better: str, unit: str) -> Finding:
-    """Whether any step away from a simpler configuration helps; all comparisons have the simpler one before."""
+    """All comparisons of a factor by their outcome; a difference within the spread is not told in words."""
+    groups: dict[str, list[str]] = {}
     chosen = list(comparisons)
-    sign = 1 if better == "higher" else -1
-    gains = [c for c in chosen if c.distinguishable and sign * c.difference > 0]
-    losses = [c for c in chosen if c.distinguishable and sign * c.difference < 0]
-    words = {
-        (True, False): "It helps.",
-        (False, True): "It harms.",
-        (True, True): "Some do, some harm.",
-        (False, False): "No difference beyond the seeds' spread.",
-    }[bool(gains), bool(losses)]
-    answer = " ".join([words, *(f"{in_words(c, unit)}." for c in chosen)])
+    for comparison in chosen:
+        groups.setdefault(outcome(comparison, better), []).append(in_words(comparison, unit))
+    answer = " ".join(f"{name}: {'; '.join(words)}." for name, words in groups.items())
     return Finding(question, answer, {f"{c.after} - {c.before}": c.difference for c in chosen})
 
 

@@ -9,16 +9,27 @@ import pytest
 import torch
 from torch import nn
 
+from tvm_bnn.errors import InputError
 from tvm_bnn.examples.data.dataset import DataSet, draw_data
 from tvm_bnn.examples.data.tasks import TASKS
 from tvm_bnn.examples.ding2024 import DEMO, Ding2024, build
 from tvm_bnn.examples.training import splits
 from tvm_bnn.examples.training.ablate import selected
 from tvm_bnn.examples.training.ablation import main
-from tvm_bnn.examples.training.cases import CENTRE, FACTORS, all_cases
+from tvm_bnn.examples.training.cases import CENTRE, FACTORS, all_cases, shipped_cases
 from tvm_bnn.examples.training.diagnostics import Moments, branch_errors, diagnose
-from tvm_bnn.examples.training.findings import Comparison, compare, in_words, verdict
-from tvm_bnn.examples.training.trained import load_trained
+from tvm_bnn.examples.training.evaluate import measure
+from tvm_bnn.examples.training.findings import (
+    by_configuration,
+    compare,
+    comparisons,
+    findings,
+    in_words,
+    verdict,
+)
+from tvm_bnn.examples.training.plan import PRESETS
+from tvm_bnn.examples.training.records import Record, as_json
+from tvm_bnn.examples.training.trained import CHECKPOINTS, load_trained, shipped
 from tvm_bnn.nn import WeightedMerge
 from tvm_bnn.nn.binary_mask import BinaryMask
 
@@ -109,29 +120,27 @@ def test_differences_by_hand():
     values = {"a": [1.0, 2.0, 3.0], "b": [2.0, 5.0, 5.0], "c": [5.0, 5.0, 5.0], "one": [9.0]}
     found = compare("branches", "a", "b", values)
     assert found.difference == pytest.approx(2) and found.seed_spread == pytest.approx(2 * sqrt(2))
-    assert not found.distinguishable and "no difference" in in_words(found, "%")
+    assert not found.distinguishable and in_words(found, "%") == "b against a (spread of the seeds 2.83)"
     # 3 apart; deviations 1 and 0 pooled to sqrt(1 / 2), twice of which is 1.41
     found = compare("branches", "a", "c", values)
-    assert found.distinguishable and in_words(found, " %") == "c against a: +3 % (spread of the seeds 1.41 %)"
+    assert found.distinguishable and in_words(found, "%") == "c against a, +3 points (spread of the seeds 1.41)"
     assert compare("branches", "c", "a", values).difference == -found.difference
     alone = compare("branches", "a", "one", values)
     assert alone.seed_spread is None and not alone.distinguishable
     assert found.as_json()["from"] == "a" and found.as_json()["to"] == "c"
 
 
-@pytest.mark.parametrize(
-    "differences, better, words",
-    [
-        ([0.5, 3.0], "higher", "It helps."),
-        ([0.5, 3.0], "lower", "It harms."),
-        ([-3.0, 3.0], "higher", "Some do, some harm."),
-        ([0.5, -0.5], "higher", "No difference beyond the seeds' spread."),
-    ],
-)
-def test_a_verdict_counts_only_what_exceeds_the_spread(differences: list[float], better: str, words: str):
-    made = [Comparison("attention", "a", f"b{i}", d, 1.0, abs(d) > 1) for i, d in enumerate(differences)]
-    finding = verdict("Does it?", made, better, "%")
-    assert finding.answer.startswith(words) and finding.numbers == {"b0 - a": differences[0], "b1 - a": differences[1]}
+def test_verdicts_by_hand():
+    """A difference counts where it exceeds the spread, whichever way is better."""
+    values = {"a": [1.0, 1.2], "up": [3.0, 3.2], "down": [0.0, 0.2], "near": [1.1, 1.3], "one": [9.0]}
+    made = [compare("attention", "a", name, values) for name in ("up", "down", "near", "one")]
+    up = "up against a, +2 points (spread of the seeds 0.283)"
+    down = "down against a, -1 points (spread of the seeds 0.283)"
+    rest = "No difference: near against a (spread of the seeds 0.283). Not known, from one seed: one against a."
+    assert verdict("?", made, "higher", "%").answer == f"Better: {up}. Worse: {down}. {rest}"
+    found = verdict("?", made, "lower", "%")
+    assert found.answer == f"Worse: {up}. Better: {down}. {rest}"
+    assert found.numbers == pytest.approx({"up - a": 2, "down - a": -1, "near - a": 0.1, "one - a": 7.9})
 
 
 def test_moments_come_in_parts():
@@ -144,6 +153,9 @@ def test_moments_come_in_parts():
     torch.testing.assert_close(moments.covariance(), torch.cov(values.double(), correction=0))
     torch.testing.assert_close(moments.correlation(), torch.corrcoef(values.double()))
     assert moments.correlation()[0, 2] == pytest.approx(-1)
+    constant = Moments()
+    constant.update(torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
+    assert constant.correlation().tolist() == [[0, 0], [0, 1]]
 
 
 def _network(branches: int, **fields) -> Ding2024:
@@ -208,3 +220,31 @@ def test_masks_by_hand():
     always = found["decoder.up.1.branches.attention.attend.mask"]
     assert (always.ones, always.near_uniform, always.constant) == (1, 1, 1)
     assert any(0 < mask.ones < 1 and mask.near_uniform < 1 for mask in found.values())
+
+
+def test_what_ships_is_what_the_ablation_made():
+    """Each checkpoint is its run of ablation.json, with the plan of the preset; one is measured again."""
+    content = json.loads((CHECKPOINTS / "ablation.json").read_text())
+    made = {(run["task"], run["name"], run["seed"]): run for run in content["other_tasks"]}
+    cases = shipped_cases()
+    assert sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors")) == sorted(cases)
+    assert sum(path.stat().st_size for path in CHECKPOINTS.iterdir()) < 7e6
+    for name, case in cases.items():
+        task = TASKS[case.task]
+        trained = load_trained(shipped(task, name.removeprefix(f"{task.name}-")))
+        run = made[case.task, case.configuration, case.seed]
+        assert trained.plan == case.plan(PRESETS["small"](task, trained.samples)) and trained.data == run["data_set"]
+        assert as_json(trained.figures) == run["figures"]
+    trained = load_trained(shipped(TASKS["kitti-road"], "k1"))
+    data = draw_data(trained.task, "val", 64, size=trained.plan.size)
+    found = measure(trained.model, trained.model.preprocessing, data)
+    assert found["MaxF"].value == pytest.approx(trained.figures["MaxF"].value, abs=0.5), "sums differ by processor"
+    with pytest.raises(InputError, match="found network 'k5'; accepted: twin, k1, k3"):
+        shipped(TASKS["kitti-road"], "k5")
+
+
+def test_what_the_ablation_found_follows_from_its_runs():
+    content = json.loads((CHECKPOINTS / "ablation.json").read_text())
+    runs = by_configuration(Record(**run) for run in content["runs"])
+    assert content["comparisons"] == [one.as_json() for one in comparisons(runs)]
+    assert content["findings"] == [vars(one) for one in findings(runs, content["better"], content["unit"])]
