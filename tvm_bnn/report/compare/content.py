@@ -147,7 +147,7 @@ class Latency(_Part):
     """Times of one inference, from an input in memory to a result in memory."""
 
     samples_ms: list[float]
-    """In the order of the rounds."""
+    """One a round, in their order; of short inferences the median of as many as fit into 10 ms."""
     median_ms: float
     p95_ms: float
     least_ms: float

@@ -43,7 +43,7 @@ from tvm_bnn.report.peers.pytorch_eager import PEER as PYTORCH
 from tvm_bnn.report.peers.pytorch_eager import module_run
 from tvm_bnn.report.rows import OURS
 from tvm_bnn.report.site import HERE, OnDevice, Site
-from tvm_bnn.report.timing import interleave
+from tvm_bnn.report.timing import interleave, repeated
 from tvm_bnn.rpc.address import parse_address
 from tvm_bnn.rpc.client import Place
 from tvm_bnn.targets import Target, resolve
@@ -346,7 +346,7 @@ class _Group:
         for one in ready.values():
             getattr(one.run, "refresh", lambda: None)()
         with self.whole.progress.phase(f"{self.name}: times"):
-            runs = {entry.name: getattr(one.run, "seconds", one.run) for entry, one in ready.items()}
+            runs = {entry.name: repeated(getattr(one.run, "seconds", one.run)) for entry, one in ready.items()}
             timings = interleave(runs, self.whole.config.rounds)
         for entry, one in ready.items():
             spent = energy.millijoules(one.run, self.counters) if self.counters else None

@@ -16,7 +16,7 @@ from tvm_bnn.report.compare.content import BranchCount, BranchSweep
 from tvm_bnn.report.compare.latency import latency
 from tvm_bnn.report.limit import work_of
 from tvm_bnn.report.machine import Limits
-from tvm_bnn.report.timing import interleave
+from tvm_bnn.report.timing import interleave, repeated
 from tvm_bnn.targets import host
 
 
@@ -31,7 +31,7 @@ def measure(
             inputs = ding.example_inputs(network, table.size)
             made[count] = compile_source(load_source(network, inputs), host(limits.threads)), inputs[0].numpy()
     with progress.phase("branches: measure"):
-        runs = {str(count): partial(one.artifact, pixels) for count, (one, pixels) in made.items()}
+        runs = {str(count): repeated(partial(one.artifact, pixels)) for count, (one, pixels) in made.items()}
         times = {name: latency(timing.samples) for name, timing in interleave(runs, rounds).items()}
     alone = times[str(table.branches[0])].median_ms
     counts = []

@@ -3,8 +3,9 @@
 Rules, which the page states too:
 
 - Times are compared within a place only: what took turns on one machine with so many threads.
-- Two times are told apart where neither spreads by more than `MAX_SPREAD` and the middle halves of their samples (from
-  the first to the third quartile) do not overlap. Otherwise there is no ratio, and the sentence says which it was.
+- Two times are told apart where the middle halves of their samples (from the first to the third quartile) do not
+  overlap. A ratio is that of the medians; where one of them spreads by more than `MAX_SPREAD` it is that of the near
+  ends of these halves, and the sentence says "at least".
 - Figures of accuracy closer than `SAME` are as good as each other.
 - What was counted on an emulated processor is told as instructions, never as a time.
 - A figure on drawn images stands beside the name of their data set, which says so.
@@ -13,6 +14,7 @@ Rules, which the page states too:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -20,7 +22,7 @@ from tvm_bnn.report.compare import wording
 from tvm_bnn.report.compare.content import BranchSweep, Latency, Measurement, Report, Task, Verdict
 from tvm_bnn.report.compare.pareto import front, metric_of, points
 from tvm_bnn.report.compare.wording import INT8, PYTORCH, Place
-from tvm_bnn.report.timing import MAX_SPREAD, ratio
+from tvm_bnn.report.timing import ratio
 
 #: The difference of two figures up to which they count as equal: in points, or as a share of 1.
 SAME: Mapping[str, float] = {"%": 0.05, "": 0.0005}
@@ -57,16 +59,36 @@ def grouped(found: Sequence[Verdict]) -> Iterator[tuple[str, list[Verdict]]]:
         yield ": ".join(parts) or "Training", list(together)
 
 
-def told_apart(one: Latency, other: Latency) -> str | None:
-    """None where the two times differ by more than chance; otherwise why that cannot be said."""
-    first, second = wording.timing_of(one.samples_ms), wording.timing_of(other.samples_ms)
-    widest = max(first.spread, second.spread)
-    if widest > MAX_SPREAD:
-        return f"their times spread by up to {wording.share(widest, 0)}, more than {wording.share(MAX_SPREAD, 0)}"
-    (low, high), (other_low, other_high) = first.quartiles, second.quartiles
-    if low <= other_high and other_low <= high:
-        return "the middle halves of their samples overlap"
-    return None
+#: Why two times are not told apart.
+OVERLAP = "the middle halves of their samples overlap"
+
+
+@dataclass(frozen=True)
+class Factor:
+    """How many times as long the slower of two takes, above 1. first : whether that is the first.
+
+    least : it is a lower bound, since times spread too widely for more.
+    """
+
+    value: float
+    first: bool
+    least: bool
+
+    @property
+    def text(self) -> str:
+        """Such as "at least 2.10x"."""
+        return f"{'at least ' if self.least else ''}{wording.times(self.value)}"
+
+
+def factor(one: Latency, other: Latency) -> Factor | None:
+    """How far two times are apart; None where that is not more than chance."""
+    timings = [wording.timing_of(each.samples_ms) for each in (one, other)]
+    fast, slow = sorted(timings, key=lambda each: each.median)
+    if fast.quartiles[1] >= slow.quartiles[0]:
+        return None
+    medians = ratio(slow, fast)
+    least = slow.quartiles[0] / fast.quartiles[1]
+    return Factor(least if medians is None else medians, slow is timings[0], medians is None)
 
 
 def _times(report: Report, place: Place, members: Sequence[Measurement], network: str) -> list[Verdict]:
@@ -105,18 +127,18 @@ def _against(place: Place, task: Task, ours: Measurement, rival: Measurement) ->
     both = f"{wording.ms(mine.median_ms)} against {wording.ms(other.median_ms)}"
     if len(other.samples_ms) == 1:
         both += ", timed once"
-    if (reason := told_apart(mine, other)) is not None:
-        numbers["spread"] = max(mine.spread, other.spread)
-        text = f"{_name(ours)} and {_name(rival)} are not distinguishable in time ({both}: {reason})"
+    apart = factor(mine, other)
+    if apart is None:
+        text = f"{_name(ours)} and {_name(rival)} are not distinguishable in time ({both}: {OVERLAP})"
         text += _accuracy(task, ours, rival, numbers, "; in accuracy the first is")
     else:
-        faster = ratio(wording.timing_of(other.samples_ms), wording.timing_of(mine.samples_ms))
-        assert faster is not None, "a ratio of what is told apart"
-        numbers["ratio"] = max(faster, 1 / faster)
-        size = wording.times(numbers["ratio"])
-        verb = f"is {size} as fast as" if faster > 1 else f"takes {size} as long as"
+        numbers["ratio"] = apart.value
+        if apart.least:
+            numbers["spread"] = max(mine.spread, other.spread)
+            both += f", spread by up to {wording.share(numbers['spread'], 0)}"
+        verb = f"takes {apart.text} as long as" if apart.first else f"is {apart.text} as fast as"
         text = f"{_name(ours)} {verb} {_name(rival)} ({both})"
-        text += _accuracy(task, ours, rival, numbers, " and" if faster > 1 else " and is")
+        text += _accuracy(task, ours, rival, numbers, " and is" if apart.first else " and")
     return _verdict(place, [ours, rival], f"{text}.", numbers)
 
 
@@ -226,15 +248,15 @@ def _branches(sweep: BranchSweep) -> Iterator[Verdict]:
     name, branches = f"{sweep.network} at {sweep.size[0]}x{sweep.size[1]}", most.branches
     numbers: dict[str, float] = {"branches": branches, "ms": most.latency.median_ms, "one_ms": one.latency.median_ms}
     both = f"{wording.ms(most.latency.median_ms)} against {wording.ms(one.latency.median_ms)}"
-    if (reason := told_apart(most.latency, one.latency)) is not None:
-        numbers["spread"] = max(most.latency.spread, one.latency.spread)
-        text = f"{name} with {branches} branches and with one are not distinguishable in time ({both}: {reason})."
+    apart = factor(most.latency, one.latency)
+    if apart is None:
+        text = f"{name} with {branches} branches and with one are not distinguishable in time ({both}: {OVERLAP})."
     else:
-        numbers |= {"ratio": most.latency.median_ms / one.latency.median_ms, "multiple": most.multiple}
+        numbers |= {"ratio": apart.value, "multiple": most.multiple}
+        verb = f"takes {apart.text} as long as with one" if apart.first else f"is {apart.text} as fast as with one"
         text = (
-            f"{name} with {branches} branches takes {wording.times(numbers['ratio'])} as long as with one ({both}), so "
-            f"{branches} such networks one after the other would take {wording.times(most.multiple)} as long as the "
-            "branches."
+            f"{name} with {branches} branches {verb} ({both}); by medians, {branches} such networks one after the "
+            f"other would take {wording.times(most.multiple)} as long as the branches."
         )
     yield Verdict(
         task=None,
