@@ -213,8 +213,8 @@ def _rules() -> list[str]:
         "meets all alike. Times are compared within such turns only.",
         "A time is a median. Its spread is the interquartile range of its samples over the median.",
         "Two times are told apart where the middle halves of their samples do not overlap. A ratio is that of the "
-        f"medians; where one of them spreads by more than {wording.share(MAX_SPREAD, 0)}, it is that of the near ends of "
-        "these halves, and is told as a lower bound.",
+        f"medians; where one of them spreads by more than {wording.share(MAX_SPREAD, 0)}, it is that of the near ends "
+        "of these halves, and is told as a lower bound.",
         f"Figures of accuracy within {SAME['%']:g} points, or {SAME['']:g} of a share, count as equal.",
         "Accuracy is computed from what each executor returned, on the same images; few images tell little differences "
         "badly.",
