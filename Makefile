@@ -36,7 +36,7 @@ unit: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 # The demonstration needs the package alone; checks and tests need their tools as well.
-$(STAMP): EXTRAS := [test,tune]
+$(STAMP): EXTRAS := [test,tune,cuda]
 $(REPORT_STAMP): EXTRAS := [report,peers,tune]
 $(STAMP) $(DEMO_STAMP) $(REPORT_STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -127,11 +127,14 @@ class Kernels:
     take_members : whether elementwise operators may join its region.
     pairs : whether a second binary sum, which reads bits of a first one, can share its kernel row by row.
     sum_rows : whether its region can add up the rows of its maps.
+    keeps_rows : whether a kernel can keep a few rows of what it makes and reads: of a convolution that is pooled or
+    followed, of a resize whose argmax is taken.
     """
 
     take_members: Callable[[relax.Call], bool] = lambda call: True
     pairs: Callable[[relax.Call, relax.Call], bool] = lambda first, second: False
     sum_rows: Callable[[relax.Call], bool] = lambda call: False
+    keeps_rows: bool = True
 
 
 class _Partitioner:
@@ -142,7 +145,7 @@ class _Partitioner:
         self.regions: list[Region] = []
         self.region_of: dict[relax.Var, Region] = {}
         self.depends: dict[relax.Var, int] = {param: -1 for param in function.params}
-        self.absorbed = absorbed_resizes(function)
+        self.absorbed = absorbed_resizes(function) if kernels.keeps_rows else set()
 
     def run(self) -> Partition:
         for binding in bindings_of(self.function):
@@ -297,6 +300,8 @@ class _Partitioner:
 
     def _take_sources(self) -> None:
         """Let a max-pooling, a 1x1 convolution or a product take in the sum that it alone reads."""
+        if not self.kernels.keeps_rows:
+            return
         reading = self._reading()
         for region in list(self.regions):
             source = self._poolable(region, reading) or self._followed(region, reading)

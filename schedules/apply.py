@@ -8,24 +8,30 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
+from tvm.s_tir.transform import LowerCrossThreadReduction
 
 from tvm_bnn.lower.bounds import bound_sums
 from tvm_bnn.lower.in_place import share_memory
 from tvm_bnn.schedules import (
     conv,
     conv_pool,
+    cuda_arithmetic,
     elementwise,
     few_filters,
     matrix_conv,
     product_pair,
     reduce,
     resize,
+    tensor_conv,
+    threads,
     upsampled_conv,
     weighted_mean,
 )
 from tvm_bnn.schedules.decide import Decide, DecisionError, Given, by_default
 from tvm_bnn.schedules.registers import PIPELINE
 from tvm_bnn.schedules.tiles import load_configurations
+
+cuda_arithmetic.register()
 
 RULE_ATTR = "tvm_bnn.rule"
 TUNED_ATTR = "tvm_bnn.tuned"
@@ -61,6 +67,18 @@ RULES: dict[str, Template] = {
     "fixed": _settled(lambda sch, target: f"fixed-{target.isa}"),  # written out loop by loop where it is defined
 }
 
+#: The same of a GPU; families that are not here have no kernels there.
+GPU_RULES: dict[str, Template] = {
+    "conv": _settled(threads.apply_conv),
+    "grouped_conv": _settled(threads.apply_conv),
+    "tensor_conv": tensor_conv.apply,
+    "elementwise": _settled(threads.apply),
+    "reduce": _settled(threads.apply),
+    "plane_sum": _settled(threads.apply),
+    "resize": _settled(threads.apply),
+    "weighted_mean": _settled(threads.apply),
+}
+
 
 def machine_code(scheduled: tvm.IRModule, target, config: Mapping[str, Any] = MappingProxyType({})):
     """Machine code of a scheduled module.
@@ -79,8 +97,10 @@ def workload_of(func: tirx.PrimFunc) -> str:
 def schedule_function(func: tirx.PrimFunc, family: str, target, decide: Decide = by_default) -> tirx.PrimFunc:
     """One kernel with its family's template applied, stamped with the rule's name."""
     sch = Schedule(tvm.IRModule({"main": func}))
-    rule = RULES[family](sch, target, decide)
-    scheduled = share_memory(load_configurations(bound_sums(sch.mod["main"])))
+    rule = (RULES if target.gpu is None else GPU_RULES)[family](sch, target, decide)
+    # while they are sums still: those that threads take together
+    scheduled = sch.mod["main"] if target.gpu is None else LowerCrossThreadReduction()(sch.mod)["main"]
+    scheduled = share_memory(load_configurations(bound_sums(scheduled)))
     return scheduled.with_attr(RULE_ATTR, rule).with_attr("tirx.is_scheduled", True)
 
 

@@ -65,7 +65,7 @@ def compile_model(
         or "package.module:factory".
     example_inputs : the arguments of one call, a tensor or a tuple of tensors; may be left out where the model knows
         them: an exported program, a model with a method example_inputs().
-    target : "llvm" (this machine), "llvm -mcpu=cortex-a72", JSON, or a tag; see tvm_bnn.targets.
+    target : "llvm" (this machine), "llvm -mcpu=cortex-a72", "cuda -arch=sm_90", JSON, or a tag; see tvm_bnn.targets.
     threads : how many threads the artifact uses; by default all CPUs of this machine, or of the board.
     sign_zero : what torch.sign(0) of a real tensor becomes: "plus" (the default), "minus", or "exact" (0).
     weights : a state_dict file to load into the model first.
@@ -156,7 +156,7 @@ def _compile(
         raise InputError(f"found calibration={os.fspath(calibration)!r}; accepted is a list: try [...] around it")
     if untuned and log is not None:
         raise InputError("found a log of tuning records that are not to be used; leave out one of log and untuned")
-    resolved = resolve(target, threads)
+    resolved = resolve(target, threads, gpu=True)
     records = _records(resolved, log, untuned)
     with progress.phase("export"):
         source = load_source(model, example_inputs, weights, input_shape, name, input_dtype)
@@ -277,7 +277,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help=".pt2 or .onnx file, or package.module:factory (default: the network that comes with the package)",
     )
-    parser.add_argument("--target", default="llvm", help='such as "llvm -mcpu=cortex-a72" (default: this machine)')
+    parser.add_argument(
+        "--target", default="llvm", help='such as "llvm -mcpu=cortex-a72" or "cuda -arch=sm_90" (default: this machine)'
+    )
     parser.add_argument("-o", "--output", metavar="OUT", help=f"file to write (default: ./MODEL-TARGET{SUFFIX})")
     parser.add_argument("--weights", metavar="FILE", help="state_dict for the factory's model: .pt, .pth, .safetensors")
     parser.add_argument(

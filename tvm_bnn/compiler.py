@@ -1,5 +1,6 @@
 """The driver: a source goes through the phases one after the other, and becomes an artifact."""
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 import tvm
 import tvm_ffi
 
-from tvm_bnn import artifact, calibration, errors, explain, linker
+from tvm_bnn import artifact, calibration, cubin, errors, explain, linker
 from tvm_bnn.console import Progress
 from tvm_bnn.errors import OutputError
 from tvm_bnn.exact_zeros import count_zeros
@@ -106,7 +107,8 @@ def compile_source(
         chosen = {workload: record.decisions for workload, record in records.items()}
         scheduled = schedule_module(lowered.module, lowered.family_of, target, chosen)
         stages.dump("schedule", scheduled)
-    with progress.phase("build") as detail, stages.watched(detail, BUILD_CONFIG):
+    device_code = cubin.compiled_for(target.gpu.arch) if target.gpu else contextlib.nullcontext()
+    with progress.phase("build") as detail, stages.watched(detail, BUILD_CONFIG), device_code:
         executable = tvm.compile(scheduled, target=target.tvm(), tir_pipeline=PIPELINE)
     with progress.phase("link"):
         library = _linked(executable, target, _room(source))

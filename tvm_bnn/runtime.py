@@ -23,7 +23,7 @@ import numpy as np
 import tvm
 from tvm.runtime.vm import VirtualMachine
 
-from tvm_bnn import artifact
+from tvm_bnn import artifact, cubin
 from tvm_bnn.errors import ArtifactError, InputError, OutputError
 from tvm_bnn.targets import available_cpus, check_runs_here
 
@@ -52,6 +52,7 @@ class Artifact:
         self.extra = dict(extra or {})
         # a file made for a board with more cores than this machine has still runs
         self._threads = max(1, min(int(self.manifest["target"]["threads"]), available_cpus()))
+        self._device = tvm.cuda() if self._on_gpu else tvm.cpu()
         self._main: Callable[..., Any] | None = None
         self._own_thread: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
@@ -94,31 +95,36 @@ class Artifact:
         """Run the network on torch tensors (the results are torch tensors) or on numpy arrays (likewise).
 
         The inputs must be as the manifest says; they are used in place when they are contiguous and begin at a
-        multiple of 64 bytes, and copied otherwise. Results own their memory. A tuple comes back as a tuple.
+        multiple of 64 bytes, and copied otherwise. Results own their memory. A tuple comes back as a tuple. Where
+        kernels run on a GPU, inputs are copied there, and results back.
 
         Raises InputError for a wrong number, rank, shape or dtype, ArtifactError where the code cannot run here.
         """
         arguments = checked_inputs(inputs, self.manifest)
         with self._lock:
-            result = self._run(self._load(), arguments)
+            result = _convert(self._run(self._load(), self._there(arguments)), self._back)
         return _convert(result, _torch_tensor if any(_is_torch(item) for item in inputs) else np.from_dlpack)
 
     def benchmark(self, *inputs: Any, repeat: int = 10, number: int = 1) -> list[float]:
         """Seconds per run, measured `repeat` times over `number` runs each, after one run to warm up.
 
-        The inputs are converted once, outside the measurement.
+        The inputs are converted (and copied to a GPU, from which results are not copied back) once, outside the
+        measurement.
         """
         if repeat < 1 or number < 1:
             raise InputError(f"found repeat={repeat} and number={number}; both must be at least 1")
         arguments = checked_inputs(inputs, self.manifest)
         with self._lock:
             main = self._load()
+            arguments = self._there(arguments)
             self._run(main, arguments)
+            self._device.sync()
 
             def measured(*tensors: Any) -> float:
                 start = time.perf_counter()
                 for _ in range(number):
                     main(*tensors)
+                self._device.sync()
                 return (time.perf_counter() - start) / number
 
             return [self._run(measured, arguments) for _ in range(repeat)]
@@ -126,10 +132,23 @@ class Artifact:
     def _load(self) -> Callable[..., Any]:
         if self._main is None:
             check_runs_here(self.manifest["target"])
-            module, self._library = load_library(self._library)
+            with cubin.taken_out():
+                module, self._library = load_library(self._library)
             weakref.finalize(self, self._library.close)
-            self._main = VirtualMachine(module, tvm.cpu())["main"]
+            self._main = VirtualMachine(module, self._device)["main"]
         return self._main
+
+    def _there(self, arguments: list[Any]) -> list[Any]:
+        """Tensors where kernels read them."""
+        return [each.copyto(self._device) for each in arguments] if self._on_gpu else arguments
+
+    def _back(self, tensor: Any) -> Any:
+        """A tensor that a kernel made, on the processor."""
+        return tensor.copyto(tvm.cpu()) if self._on_gpu else tensor
+
+    @property
+    def _on_gpu(self) -> bool:
+        return "gpu" in self.manifest["target"]
 
     def _run(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         """Call with the right number of threads.
@@ -153,7 +172,7 @@ def load(path: artifact.PathLike) -> Artifact:
     """Read an artifact file and make it ready to run.
 
     Raises ArtifactError for a file that is missing, damaged, foreign or newer, and for one that was compiled
-    for another CPU than this one.
+    for another CPU than this one, or for a GPU that is not here.
     """
     with artifact.opened(path) as content:
         made = Artifact(content.library, content.manifest, content.extra)

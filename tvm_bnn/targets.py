@@ -3,7 +3,8 @@
 A target is written `"llvm"` (this machine), `"llvm -mcpu=cortex-a72"`, `"llvm -mtriple=... -mcpu=... -mattr=+x,-y"`,
 as JSON, or as a tag such as `"raspberry-pi/4"`. `resolve` turns any of them into one frozen `Target`. Which
 instructions a processor has comes from LLVM's own table, so that every processor LLVM knows is a target; a new
-board is a row of `BOARDS`, a new family of schedules is a row of `ISAS`.
+board is a row of `BOARDS`, a new family of schedules is a row of `ISAS`. NVIDIA GPUs, `"cuda -arch=sm_90"`, have a
+table of their own in `tvm_bnn.gpus`.
 
 TVM is imported only where LLVM is asked: a machine that merely runs artifacts needs no compiler.
 """
@@ -19,23 +20,30 @@ import platform
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tvm_bnn.errors import ArtifactError, TargetError
+from tvm_bnn.gpus import MOST_THREADS, WARP, Gpu, check_gpu_here, gpu_of, version_here
 
-KINDS = ("llvm",)
+KINDS = LLVM, CUDA = "llvm", "cuda"
 OPTIONS = ("mcpu", "mtriple", "mattr", "num-cores", "bits")
+# Of a GPU: its architecture, and the triple of the machine that it is in.
+GPU_OPTIONS = ("arch", "mtriple")
 # Values of the option "bits": what a processor with a matrix unit does with them.
 BITS = TILES, COUNTS = "tiles", "counts"
 # Words of TVM's that only choose among TVM's own schedules.
 IGNORED_OPTIONS = ("keys", "device", "model", "tag", "libs", "host")
+GPU_LIMITS = (
+    "max_num_threads", "max_threads_per_block", "max_shared_memory_per_block", "registers_per_block",
+    "thread_warp_size", "l2_cache_size_bytes",
+)  # fmt: skip
 # Threads of a foreign board that has no row in BOARDS.
 FOREIGN_THREADS = 4
 ACCEPTED = (
     '"llvm" (this machine), "llvm -mcpu=NAME", "llvm -mtriple=T -mcpu=NAME -mattr=+x,-y", '
-    'JSON such as {"kind": "llvm", "mcpu": "znver4"}, or a tag such as "raspberry-pi/4"'
+    'JSON such as {"kind": "llvm", "mcpu": "znver4"}, a tag such as "raspberry-pi/4", or "cuda -arch=sm_90"'
 )
 
 
@@ -196,6 +204,8 @@ class Target:
     "bits" decides it, which is "tiles" or "counts".
     threads: how many threads the artifact uses by default.
     native: whether this machine can run the code.
+    gpu: the GPU that kernels run on; what is said of the processor is then of the code that starts them, but for
+    lanes32 (a warp's threads), registers (a thread's) and popcount.
     in_order: whether the processor takes instructions in their order, so that a load takes time of its own.
     """
 
@@ -215,6 +225,7 @@ class Target:
     threads: int
     native: bool
     in_order: bool = False
+    gpu: Gpu | None = None
 
     @property
     def arch(self) -> str:
@@ -235,10 +246,21 @@ class Target:
         }
         if self.mattr:
             config["mattr"] = list(self.mattr)
-        return config
+        if self.gpu is None:
+            return config
+        return {
+            "kind": CUDA,
+            "arch": self.gpu.arch,
+            "max_threads_per_block": MOST_THREADS,
+            "thread_warp_size": WARP,
+            "max_shared_memory_per_block": self.gpu.shared_memory,
+            "host": config,
+        }
 
     def text(self) -> str:
         """The target as one line for `--target`, with which another machine compiles for this one."""
+        if self.gpu is not None:
+            return f"{CUDA} -arch={self.gpu.arch} -mtriple={self.triple}"
         mattr = f" -mattr={','.join(self.mattr)}" if self.mattr else ""
         bits = f" -bits={COUNTS}" if self.matrix and not self.multiplies_bits else ""
         return f"llvm -mtriple={self.triple} -mcpu={self.cpu}{mattr}{bits} -num-cores={self.threads}"
@@ -250,7 +272,8 @@ class Target:
         return tvm.target.Target(self.config())
 
     def manifest(self) -> dict[str, Any]:
-        """What an artifact records, and `check_runs_here` reads."""
+        """What an artifact records, and `check_runs_here` reads; "gpu" is there where kernels run on one."""
+        gpu = {} if self.gpu is None else {"gpu": self.gpu.arch}
         return {
             "name": self.name,
             "isa": self.isa,
@@ -259,21 +282,27 @@ class Target:
             "mattr": list(self.mattr),
             "required_features": list(self.required_features),
             "threads": self.threads,
+            **gpu,
         }
 
 
-def resolve(text: str, threads: int | None = None) -> Target:
+def resolve(text: str, threads: int | None = None, gpu: bool = False) -> Target:
     """Turn the text of a target into a `Target`.
 
     text: see `ACCEPTED`; an LLVM name of a processor implies its architecture (Linux is assumed).
     threads: overrides the default, which is every CPU that this process may use if the target runs here, else the
     number of cores in `BOARDS`.
+    gpu: whether a GPU will do as well.
 
     Raises TargetError for text that is none of these, and for an unknown processor, triple, feature or option.
     """
     if threads is not None and threads < 1:
         raise TargetError(f"found {threads} threads; at least 1 is needed")
     options = _parse(text.strip())
+    if "arch" in options:
+        if not gpu:
+            raise TargetError(f"found the GPU target {text!r}; only python -m tvm_bnn.compile takes these so far")
+        return _with_gpu(options, threads)
     triple, cpu, mattr = _complete(options)
     _check_cpu(cpu, triple)
     _check_mattr(mattr, triple)
@@ -313,6 +342,24 @@ def host(threads: int | None = None) -> Target:
     return resolve("llvm", threads)
 
 
+def _with_gpu(options: Mapping[str, Any], threads: int | None) -> Target:
+    """A machine with a GPU: any processor of its architecture will do, since it only starts kernels."""
+    gpu, found = gpu_of(options["arch"]), version_here()
+    triple = options.get("mtriple") or _arch_row(f"{host_arch()}-linux-gnu").triple
+    processor = resolve(f"{LLVM} -mtriple={triple}", threads or 1)
+    return replace(
+        processor,
+        name=gpu.arch if arch_of(triple) == ARCHES[0].name else f"{gpu.arch}-{arch_of(triple)}",
+        isa=CUDA,
+        vector_bits=WARP * 32,
+        lanes32=WARP,
+        registers=255,
+        popcount="popc",
+        native=processor.native and found is not None and gpu.runs_on(found),
+        gpu=gpu,
+    )
+
+
 def available_cpus() -> int:
     """How many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -331,9 +378,11 @@ def arch_of(triple: str) -> str:
 def check_runs_here(manifest_target: Mapping[str, Any]) -> None:
     """Check that this machine can run code made for `manifest_target` (the dictionary of `Target.manifest`).
 
-    Raises ArtifactError that names the wrong architecture or the missing CPU features.
+    Raises ArtifactError that names the wrong architecture, the missing CPU features or GPU.
     """
     check_runs_on(manifest_target, host_arch(), platform.system(), host_flags())
+    if "gpu" in manifest_target:
+        check_gpu_here(manifest_target["gpu"])
 
 
 def check_runs_on(
@@ -410,7 +459,7 @@ def _runs_here(triple: str, required: Iterable[str]) -> bool:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """Options of the target: mcpu, mtriple, mattr (tuple), num-cores, bits; only those that were given."""
+    """Options of the target: mcpu, mtriple, mattr (tuple), num-cores, bits, or of a GPU; only those that were given."""
     if text.startswith("{"):
         try:
             return _options(json.loads(text))
@@ -441,15 +490,9 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
     if kind not in KINDS:
         hint = f' (did you mean "llvm -mcpu={kind}"?)' if kind in _all_cpus() else _did_you_mean(str(kind), KINDS)
         raise TargetError(f"unknown target kind {kind!r}{hint}; accepted are {ACCEPTED}")
-    options: dict[str, Any] = {}
-    for key, value in config.items():
-        if key == "kind" or key in IGNORED_OPTIONS:
-            continue
-        if key not in OPTIONS:
-            raise TargetError(
-                f"unknown target option {key!r}{_did_you_mean(key, OPTIONS)}; known: {', '.join(OPTIONS)}"
-            )
-        options[key] = value
+    options = _known(config, OPTIONS, ()) if kind == LLVM else _known(config, GPU_OPTIONS, GPU_LIMITS)
+    if kind == CUDA and "arch" not in options:
+        raise TargetError('a GPU target needs its architecture: try "cuda -arch=sm_90"')
     if "mattr" in options:
         given = options["mattr"].split(",") if isinstance(options["mattr"], str) else options["mattr"]
         options["mattr"] = tuple(str(item).strip() for item in given if str(item).strip())
@@ -457,10 +500,19 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
         options["num-cores"] = _core_count(options["num-cores"])
     if options.get("bits", TILES) not in BITS:
         raise TargetError(f"target option 'bits' must be one of {', '.join(BITS)}, found {options['bits']!r}")
-    for key in ("mcpu", "mtriple"):
+    for key in ("mcpu", "mtriple", "arch"):
         if key in options and not isinstance(options[key], str):
             raise TargetError(f"target option {key!r} must be text, found {options[key]!r}")
     return options
+
+
+def _known(config: Mapping[str, Any], known: tuple[str, ...], ignored: tuple[str, ...]) -> dict[str, Any]:
+    """The options of a target's kind that were given."""
+    ignored = ("kind", *IGNORED_OPTIONS, *ignored)
+    for key in config:
+        if key not in known and key not in ignored:
+            raise TargetError(f"unknown target option {key!r}{_did_you_mean(key, known)}; known: {', '.join(known)}")
+    return {key: value for key, value in config.items() if key not in ignored}
 
 
 def _core_count(value: Any) -> int:
@@ -477,7 +529,7 @@ def _tag(tag: str) -> dict[str, Any]:
     except ValueError:
         known = {*TAGS, *(str(name) for name in tvm.target.list_tags())}
         raise TargetError(f"unknown target tag {tag!r}{_did_you_mean(tag, known)}; accepted are {ACCEPTED}") from None
-    given = {key: target.attrs[key] for key in OPTIONS if key in target.attrs}
+    given = {key: target.attrs[key] for key in (*OPTIONS, *GPU_OPTIONS) if key in target.attrs}
     return _options({"kind": target.kind.name, **given})
 
 

@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 import tvm
 import tvm_ffi
-from tvm import relax
 
 from tests.emulator import REQUIRED
 from tests.schedules import test_binary_product
-from tests.schedules.conftest import build
+from tests.schedules.conftest import build, definition
 from tests.schedules.test_binary_conv import conv
 from tvm_bnn.lower import lower
 from tvm_bnn.schedules import schedule_module
-from tvm_bnn.schedules.apply import define_module, machine_code
-from tvm_bnn.targets import host, resolve
+from tvm_bnn.schedules.apply import machine_code
+from tvm_bnn.targets import resolve
 
 QEMU, CPU = "qemu-arm", "cortex-a7"
 SOURCE = Path(__file__).with_name("kernel_main.c")
@@ -35,21 +34,6 @@ CASES = {
     "three filters": conv(64, 3),
     "product": test_binary_product.CASES["6x65x100, integer"],
 }
-
-
-def definition(lowered, data):
-    """What the kernels of a module are called with, and what they have to make of it: name -> arguments, result."""
-    defined = machine_code(define_module(lowered.module, lowered.family_of), host(1))
-    machine, calls = relax.VirtualMachine(defined, tvm.cpu()), {}
-
-    def watch(_function, name, before, _result, *arguments):
-        if name in lowered.family_of:
-            calls.setdefault(name, []).append([each.numpy().copy() for each in arguments])
-        return 0
-
-    machine.set_instrument(watch)
-    machine["main"](*map(tvm.runtime.tensor, data))
-    return {name: (first, after[-1]) for name, (first, after, *_) in calls.items()}
 
 
 def linked(function, target, folder):
@@ -86,7 +70,8 @@ def test_kernels_give_what_their_definitions_give(name, tmp_path):
     made = schedule_module(lowered.module, lowered.family_of, target)
     calls = definition(lowered, data)
     assert set(lowered.family_of.values()) & {"conv", "grouped_conv"}
-    for kernel, (arguments, expected) in calls.items():
+    for kernel, (arguments, results) in calls.items():
+        expected = results[-1]
         if lowered.family_of[kernel] != "elementwise":
             got = run(linked(made[kernel], target, tmp_path), arguments)
             assert np.unique(expected).size > 1

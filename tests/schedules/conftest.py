@@ -27,7 +27,7 @@ from tvm_bnn.lower import Lowered, lower
 from tvm_bnn.reference import evaluate
 from tvm_bnn.relay_passes.rewriter import op_name
 from tvm_bnn.schedules import schedule_module
-from tvm_bnn.schedules.apply import machine_code
+from tvm_bnn.schedules.apply import define_module, machine_code
 
 EMULATED = "cortex-a72"  # has all that code for the others needs
 TARGETS = {
@@ -176,6 +176,22 @@ def compile_and_run(module: tvm.IRModule, data: list[np.ndarray], target: target
     """The results of a module, as a flat list."""
     machine = relax.VirtualMachine(machine_code(scheduled(module, target)[1], target), tvm.cpu())
     return _flat(machine["main"](*map(tvm.runtime.tensor, data)))
+
+
+def definition(lowered: Lowered, data: list[np.ndarray]) -> dict[str, tuple[list[np.ndarray], list[np.ndarray]]]:
+    """What the kernels of a module are called with, and what these arrays hold when each has run as it is defined."""
+    defined = machine_code(define_module(lowered.module, lowered.family_of), targets.host(1))
+    machine = relax.VirtualMachine(defined, tvm.cpu())
+    calls: dict[str, list[list[np.ndarray]]] = {}
+
+    def watch(_function, name, before, _result, *arguments):
+        if name in lowered.family_of:
+            calls.setdefault(name, []).append([each.numpy().copy() for each in arguments])
+        return 0
+
+    machine.set_instrument(watch)
+    machine["main"](*map(tvm.runtime.tensor, data))
+    return {name: (before, after) for name, (before, after, *_) in calls.items()}
 
 
 class Kernels:

@@ -20,6 +20,7 @@ from tvm_bnn import artifact, runtime_libraries
 from tvm_bnn.bundle import example_input, runner
 from tvm_bnn.bundle.archive import Member
 from tvm_bnn.errors import InputError, TargetError, UnsupportedError
+from tvm_bnn.gpus import check_no_gpu
 from tvm_bnn.run import image_input, palette
 from tvm_bnn.targets import arch_of
 
@@ -49,7 +50,8 @@ _EXTRA_FUNCTION = b"tvm.contrib."
 
 
 def check_target(manifest: artifact.Manifest) -> str:
-    """The architecture of an artifact; raises TargetError where there is no runtime for it."""
+    """The architecture of an artifact; raises TargetError or ArtifactError where there is no runtime for it."""
+    check_no_gpu(manifest["target"], "be packed")
     triple = manifest["target"]["triple"]
     arch = arch_of(triple)
     if "linux" not in triple or arch not in runtime_libraries.PLATFORMS:

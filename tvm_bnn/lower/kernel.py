@@ -65,8 +65,8 @@ _PAIRS = {
 
 
 def mask_lanes(target) -> int:
-    """How many lanes one compare mask holds: 16 with 512-bit vectors, else 8."""
-    return 16 if target.lanes32 >= 16 else 8
+    """How many lanes one compare mask holds: those of a vector of 32-bit lanes (a warp's: a whole word), at least 8."""
+    return max(8, target.lanes32)
 
 
 class KernelBuilder:

@@ -60,7 +60,12 @@ def _kernels(target) -> Kernels:
     def sum_rows(call: relax.Call) -> bool:
         return op_name(call) == "bnn.bconv2d" and (matrix(call) or padded_channels(shape_of(call)[1]) >= WORD)
 
-    return Kernels(take_members=lambda call: builder_of(call) is not None, pairs=pairs, sum_rows=sum_rows)
+    def take_members(call: relax.Call) -> bool:
+        return builder_of(call) is not None
+
+    if target.gpu is not None:
+        return Kernels(take_members=take_members, keeps_rows=False)
+    return Kernels(take_members=take_members, pairs=pairs, sum_rows=sum_rows)
 
 
 class _Lowering:

@@ -1,4 +1,4 @@
-"""Scalar operators of our own that vectorise like any other; LLVM sees something simpler in their place."""
+"""Scalar operators of our own that vectorise like any other; LLVM and nvcc see something simpler in their place."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from tvm.ir import _ffi_api as ir_ffi
 
 
 def register(name: str, inputs: int, lowering: Callable) -> None:
-    """Register a pure operator once; lowering : call, possibly on vectors -> the expression for LLVM."""
+    """Register a pure operator once; lowering : call, possibly on vectors -> the expression for LLVM and nvcc."""
     if name in Op.list_op_names():
         return
     ir_ffi.RegisterOp(name, "tvm_bnn")
@@ -17,4 +17,5 @@ def register(name: str, inputs: int, lowering: Callable) -> None:
     operator.set_attr("TCallEffectKind", 1)  # pure
     operator.set_attr("TVectorizable", True)
     operator.set_attr("TScriptPrinterName", name.removeprefix("bnn."))
-    tirx.register_intrin_lowering(name, target="llvm", f=lowering)
+    for target in ("llvm", "cuda"):
+        tirx.register_intrin_lowering(name, target=target, f=lowering)

@@ -191,7 +191,8 @@ class Reader:
         index = tuple(i if extent > 1 else zero() for i, extent in zip(index, shape, strict=True))
         tensor = self.stored(var)
         if layout is Layout.PLAIN:
-            return tensor(*(self.inside(i, shape[1]) if axis == 1 else i for axis, i in enumerate(index)))
+            channels = 1 if len(shape) in (2, 4) else len(shape) - 3  # the axis, where readers have four
+            return tensor(*(self.inside(i, shape[axis]) if axis == channels else i for axis, i in enumerate(index)))
         held = padded_channels(shape[1]) if layout is Layout.MAP else words(shape[1]) * WORD
         channel, pixel = self.inside(index[1], held), (index[0], *index[2:])
         if layout is Layout.MAP:

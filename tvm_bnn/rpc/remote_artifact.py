@@ -12,6 +12,7 @@ from tvm.runtime.vm import VirtualMachine
 from tvm_bnn import artifact
 from tvm_bnn.call_times import Call
 from tvm_bnn.errors import InputError
+from tvm_bnn.gpus import check_no_gpu
 from tvm_bnn.rpc import client
 from tvm_bnn.rpc.client import Session
 from tvm_bnn.runtime import checked_inputs
@@ -115,6 +116,7 @@ class RemoteArtifact:
         """
         self.manifest = manifest
         self.device = session.device
+        check_no_gpu(manifest["target"], "run on another device")
         told_of = client.describe(session)
         if told_of is not None:
             target = told_of.target or "llvm -mcpu=NAME"

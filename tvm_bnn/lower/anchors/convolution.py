@@ -25,6 +25,7 @@ import numpy as np
 from tvm import relax, te, tirx
 
 from tvm_bnn import ops
+from tvm_bnn.lower import tensor_core
 from tvm_bnn.lower.anchors import Anchor, few_filters
 from tvm_bnn.lower.bit_counts import (
     HALF,
@@ -293,6 +294,26 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     base, _ = base_of_sums(weight, geometry, (height, width), out, (counted_rows is None, counted_columns is None))
     tally = different_bits_tally(acc, base, int(np.prod(weight.shape[1:])))
     return Anchor(lambda index: tally.sum(reader.table, index), _family(groups), tally=tally)
+
+
+def bconv2d_on_tensor_cores(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Binary convolution of stored bits, in no groups, as a product of matrices of bits."""
+    data, weight = call.args[0], value_of(call.args[1])
+    geometry = ops.BConv2DAttrs.from_call(call.attrs)
+    (height, width), out = shape_of(data)[2:], shape_of(call)[2:]
+    (sy, sx), (dy, dx), (top, left) = geometry.strides, geometry.dilation, geometry.padding[:2]
+    padding_word = padding_words(geometry.pad_value, weight.shape[1])
+    frame = Frame.of(geometry, weight.shape[2:], out)
+
+    def read(n, y, x, ky, kx, c):
+        row, column = y * sy + ky * dy, x * sx + kx * dx
+        inside = _in_plane(top, left, row, column, height, width, frame.rows, frame.columns)
+        return _bordered(inside, word(reader, data, (n, row - top, column - left), c), padding_word(c))
+
+    packed, terms = pack_words(weight.transpose(0, 2, 3, 1)), int(np.prod(weight.shape[1:]))
+    base, _ = base_of_sums(weight, geometry, (height, width), out, (True, True))
+    tally = tensor_core.tally_of_products(reader, shape_of(call), read, packed, base, terms, target)
+    return Anchor(lambda index: tally.sum(reader.table, index), "tensor_conv", tally=tally)
 
 
 def _sums_of_products(

@@ -24,7 +24,7 @@ def suits(reader: Reader, weight: np.ndarray, geometry: BConv2DAttrs, width: int
     """Whether the vectors are rows of pixels. weight : [O, KH, KW, C]; width : of the result."""
     filters, *kernel, _ = weight.shape
     region = reader.region
-    if region is None or any(reader.layout_of[var] is Layout.BITS for var in region.outputs):
+    if target.gpu is not None or region is None or any(reader.layout_of[var] is Layout.BITS for var in region.outputs):
         return False
     dense = geometry.strides[1] == geometry.groups == 1 and kernel[0] * kernel[1] >= LEAST_TAPS
     return filters <= MOST_FILTERS and dense and width > MOST_FILTERS and width % target.lanes32 == 0

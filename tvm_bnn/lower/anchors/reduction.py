@@ -34,6 +34,11 @@ def _axes(call: relax.Call, rank: int) -> list[int]:
     return sorted(int(a) % rank for a in axes)
 
 
+def _stored_elements(reader: Reader, stage, shape: tuple[int, ...]):
+    """A stage as a function of its index; readers of channels behind the last one are sent to that."""
+    return lambda *index: stage(*(reader.inside(i, extent) for i, extent in zip(index, shape, strict=True)))
+
+
 def last_channels(
     reader: Reader, shape: tuple[int, ...], element, name: str, padded: bool = True, ranks: tuple[int, ...] = (2, 4)
 ):
@@ -45,7 +50,8 @@ def last_channels(
     """
     if len(shape) not in ranks:
         stage = reader.compute(shape or (1,), lambda *i: element(*(i if shape else ())), name)
-        return lambda *index: stage(*(index or (0,)))
+        elements = _stored_elements(reader, stage, shape or (1,))
+        return lambda *index: elements(*(index or (0,)))
     stored = (shape[0], *shape[2:], padded_channels(shape[1]) if padded else shape[1])
     stage = reader.compute(stored, lambda n, *i: element(n, i[-1], *i[:-1]), name)
     return lambda n, c, *pixel: stage(n, *pixel, reader.inside(c, stored[-1]))
@@ -116,7 +122,8 @@ def _reduce_axis(reader: Reader, value, shape: tuple[int, ...], left: list[int],
 
     if not last:
         stage = reader.compute(rest, accumulate, f"rows_{axis}")
-        return lambda index: stage(*index)
+        elements = _stored_elements(reader, stage, rest)
+        return lambda index: elements(*index)
     kept = [a for a in left if a != axis]
     are_channels = len(kept) > 1 and kept[1] == 1
     # what is left of a map when a row or a column is summed up: readers pack bits along its channels
@@ -148,10 +155,11 @@ def argmax(reader: Reader, call: relax.Call, target) -> Anchor:
         return first_maximum((k.var, reader.element(data, position).astype(dtype)), axis=k)
 
     index_stage, _ = reader.compute(spatial, accumulate, "acc")
+    first = _stored_elements(reader, index_stage, spatial)
 
     def element(i):
         position = (*i[:axis], *i[axis + 1 :]) if keep else i
-        return index_stage(*position).astype(dtype_of(call))
+        return first(*position).astype(dtype_of(call))
 
     return Anchor(element, "reduce")
 
@@ -171,8 +179,9 @@ def softmax(reader: Reader, call: relax.Call, target) -> Anchor:
     rest = lambda i: (*i[:axis], *i[axis + 1 :])  # noqa: E731
     powers = reader.compute(shape, lambda *i: arithmetic.exp(reader.element(data, i) - peak(*rest(i))), "powers")
     total = along(te.sum, lambda i: powers(*i), "acc")
+    power, sums = _stored_elements(reader, powers, shape), _stored_elements(reader, total, spatial)
 
     def element(i):
-        return powers(*i) / total(*rest(i))
+        return power(*i) / sums(*rest(i))
 
     return Anchor(element, "reduce")

@@ -30,6 +30,7 @@ import numpy as np
 from tvm import relax, te, tirx
 
 from tvm_bnn import ops
+from tvm_bnn.lower import tensor_core
 from tvm_bnn.lower.anchors import Anchor, convolution
 from tvm_bnn.lower.bit_counts import HALF, counts_dtype, different_halves, unit
 from tvm_bnn.lower.layout import WORD, padded_channels, round_up, words
@@ -144,7 +145,9 @@ def _upsampling(reader: Reader, call: relax.Call) -> tuple[int, int]:
 
 def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     """Binary convolution of stored bits; the element is the exact integer sum (int32)."""
-    shared = Shared.of(reader, call)
+    if tensor_core.takes(call, target):
+        return convolution.bconv2d_on_tensor_cores(reader, call, target)
+    shared = Shared.of(reader, call) if target.gpu is None else None
     if shared is None:
         return convolution.bconv2d(reader, call, target)
     weight, out = value_of(call.args[1]), shape_of(call)[2:]

@@ -1,0 +1,158 @@
+"""Products of bits on tensor cores, as instructions of a schedule: what each means, and how a warp executes it.
+
+A tile of sums lies in the registers of a warp's 32 threads. With ``group = lane // 4`` and ``pair = lane % 4``, in the
+PTX manual's words, register i of a thread is
+
+    of sums      [group + 8 * (i // 2), 2 * pair + i % 2]
+    of the left  row group + 8 * (i % (rows / 8)), word pair + 4 * (i // (rows / 8))
+    of the right column group, word pair + 4 * i
+
+for both shapes that there are, m8n8k128 and m16n8k256. Operands are read from shared memory; nvcc keeps those that the
+next products read as well in registers.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from tvm import tirx
+from tvm.s_tir import TensorIntrin
+from tvm.script import tirx as T
+
+from tvm_bnn.gpus import WARP, BitProduct
+from tvm_bnn.lower.layout import WORD
+
+# mypy: disable-error-code="valid-type"
+# (TVMScript writes shapes where Python expects types)
+
+
+class Instructions(NamedTuple):
+    """Names of what a tile of sums goes through: it begins, products are added, and it is stored."""
+
+    begin: str
+    add: str
+    store: str
+
+
+def lane_of(row, column):
+    """The thread whose register has a sum, of the tile that it lies in."""
+    return row % 8 * 4 + column % 8 // 2
+
+
+def register_of(row, column, rows: int):
+    """Which of its registers that is; rows : of a tile."""
+    return row % rows // 8 * 2 + column % 2 if rows > 8 else column % 2
+
+
+def registers(product: BitProduct) -> int:
+    """Sums of a tile that a thread has."""
+    return product.rows * product.columns // WARP
+
+
+def instructions(product: BitProduct, scope: str) -> Instructions:
+    """The names of a product's instructions, which TVM knows from then on; scope : of the memory that sums go to."""
+    kind = f"bnn_{product.shape}_{product.operation}"
+    defined = {f"{kind}_begin": _begin, f"{kind}_add": _add, f"{kind}_store_{scope}": partial(_store, scope=scope)}
+    for name, define in defined.items():
+        if TensorIntrin.get(name, allow_missing=True) is None:
+            TensorIntrin.register(name, *define(product))
+    return Instructions(*defined)
+
+
+def _begin(product: BitProduct) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
+    rows, columns, held = product.rows, product.columns, registers(product)
+
+    @T.prim_func(s_tir=True)
+    def description(sums: T.handle):
+        tile = T.match_buffer(sums, (WARP, held), "uint32", offset_factor=1, scope="warp")
+        with T.sblock("root"):
+            T.reads()
+            T.writes(tile[0:WARP, 0:held])
+            for i, j in T.grid(rows, columns):
+                with T.sblock("begin"):
+                    row, column = T.axis.remap("SS", [i, j])
+                    tile[lane_of(row, column), register_of(row, column, rows)] = T.uint32(0)
+
+    @T.prim_func(s_tir=True)
+    def implementation(sums: T.handle):
+        tile = T.match_buffer(sums, (WARP, held), "uint32", offset_factor=1, scope="warp")
+        with T.sblock("root"):
+            T.reads()
+            T.writes(tile[0:WARP, 0:held])
+            lane = T.env_thread("threadIdx.x")
+            T.launch_thread(lane, WARP)
+            for i in T.unroll(held):
+                tile[lane, i] = T.uint32(0)
+
+    return description, implementation
+
+
+def _add(product: BitProduct) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
+    rows, columns, words = product.rows, product.columns, product.depth // WORD
+    held, height = registers(product), product.rows // 8
+    combine: Callable = T.bitwise_xor if product.operation == "xor" else T.bitwise_and
+    instruction = T.ptx[f"mma.sync.aligned.{product.shape}.row.col.s32.b1.b1.s32.{product.operation}.popc"]
+
+    @T.prim_func(s_tir=True)
+    def description(left: T.handle, right: T.handle, sums: T.handle):
+        a = T.match_buffer(left, (rows, words), "uint32", offset_factor=1, scope="shared", strides=[T.int32(), 1])
+        b = T.match_buffer(right, (columns, words), "uint32", offset_factor=1, scope="shared", strides=[T.int32(), 1])
+        tile = T.match_buffer(sums, (WARP, held), "uint32", offset_factor=1, scope="warp")
+        with T.sblock("root"):
+            T.reads(tile[0:WARP, 0:held], a[0:rows, 0:words], b[0:columns, 0:words])
+            T.writes(tile[0:WARP, 0:held])
+            for i, j, k in T.grid(rows, columns, words):
+                with T.sblock("add"):
+                    row, column, word = T.axis.remap("SSR", [i, j, k])
+                    tile[lane_of(row, column), register_of(row, column, rows)] = tile[
+                        lane_of(row, column), register_of(row, column, rows)
+                    ] + T.popcount(combine(a[row, word], b[column, word]))
+
+    @T.prim_func(s_tir=True)
+    def implementation(left: T.handle, right: T.handle, sums: T.handle):
+        a = T.match_buffer(left, (rows, words), "uint32", offset_factor=1, scope="shared", strides=[T.int32(), 1])
+        b = T.match_buffer(right, (columns, words), "uint32", offset_factor=1, scope="shared", strides=[T.int32(), 1])
+        tile = T.match_buffer(sums, (WARP, held), "uint32", offset_factor=1, scope="warp")
+        with T.sblock("root"):
+            T.reads(tile[0:WARP, 0:held], a[0:rows, 0:words], b[0:columns, 0:words])
+            T.writes(tile[0:WARP, 0:held])
+            lane = T.env_thread("threadIdx.x")
+            T.launch_thread(lane, WARP)
+            instruction(
+                *[tile[lane, i] for i in range(held)],
+                *[a[lane // 4 + 8 * (i % height), lane % 4 + 4 * (i // height)] for i in range(height * words // 4)],
+                *[b[lane // 4, lane % 4 + 4 * i] for i in range(words // 4)],
+                *[tile[lane, i] for i in range(held)],
+            )
+
+    return description, implementation
+
+
+def _store(product: BitProduct, scope: str) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
+    rows, columns, held = product.rows, product.columns, registers(product)
+
+    @T.prim_func(s_tir=True)
+    def description(sums: T.handle, result: T.handle):
+        tile = T.match_buffer(sums, (WARP, held), "uint32", offset_factor=1, scope="warp")
+        out = T.match_buffer(result, (rows, columns), "uint32", offset_factor=1, scope=scope, strides=[T.int32(), 1])
+        with T.sblock("root"):
+            T.reads(tile[0:WARP, 0:held])
+            T.writes(out[0:rows, 0:columns])
+            for i, j in T.grid(rows, columns):
+                with T.sblock("store"):
+                    row, column = T.axis.remap("SS", [i, j])
+                    out[row, column] = tile[lane_of(row, column), register_of(row, column, rows)]
+
+    @T.prim_func(s_tir=True)
+    def implementation(sums: T.handle, result: T.handle):
+        tile = T.match_buffer(sums, (WARP, held), "uint32", offset_factor=1, scope="warp")
+        out = T.match_buffer(result, (rows, columns), "uint32", offset_factor=1, scope=scope, strides=[T.int32(), 1])
+        with T.sblock("root"):
+            T.reads(tile[0:WARP, 0:held])
+            T.writes(out[0:rows, 0:columns])
+            lane = T.env_thread("threadIdx.x")
+            T.launch_thread(lane, WARP)
+            for i in T.unroll(held):
+                out[lane // 4 + i // 2 * 8, lane % 4 * 2 + i % 2] = tile[lane, i]
+
+    return description, implementation

@@ -1,0 +1,82 @@
+"""The kernels of which everything is checked without a GPU: what they compute, thread by thread, and their code."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tvm
+from tvm import relax, tirx
+
+from tests.schedules import test_branches
+from tests.schedules.conftest import build, definition
+from tests.schedules.test_binary_conv import conv
+from tvm_bnn import ops, targets
+from tvm_bnn.lower import lower
+from tvm_bnn.schedules import schedule_module
+
+
+def _next_layer(case) -> relax.Expr:
+    """A residual block's end: floats that are added to, and their signs for the next layer."""
+    weight, geometry = case.signs(64, 32, 3, 3), ops.BConv2DAttrs(padding=(1, 1, 1, 1))
+    total = case.emit(ops.bconv2d(case.bits(1, 32, 8, 9), weight, geometry))
+    added = case.emit(relax.op.add(case.scaled(total), case.argument(1, 64, 8, 9)))
+    return relax.Tuple([added, case.positive(case.scaled(added))])
+
+
+#: Maps of 64 pixels and more go to tensor cores, where there are some.
+BINARY: dict[str, Callable] = {
+    "3x3, both": conv(64, 64, size=(8, 9)),
+    "3x3, bits": conv(32, 64, size=(8, 8), out="bits"),
+    "3x3, float": conv(128, 32, size=(7, 11), out="float"),
+    "1x1, odd channels": conv(65, 33, (1, 1), size=(9, 8)),
+    "strides 2 and 1, odd channels": conv(33, 65, strides=(2, 1), size=(13, 10)),
+    "dilation 2, padding +1": conv(64, 32, dilation=(2, 2), padding=(2, 2, 2, 2), pad_value=1, size=(8, 8)),
+    "no padding, batch 2": conv(31, 96, padding=(0, 0, 0, 0), batch=2, size=(8, 8)),
+    "padding -1": conv(40, 64, pad_value=-1, size=(9, 8), out="bits"),
+    "residual": _next_layer,
+    "branches": test_branches.branches(test_branches.same(3), test_branches.same(1), channels=32),
+    "gated branches": test_branches.gated(test_branches.same(3), test_branches.same(1), channels=32, out="bits"),
+    "groups": conv(64, 64, groups=2, size=(5, 6)),
+    "small map": conv(64, 64, size=(4, 5)),
+    "three filters": conv(33, 3, size=(8, 8)),
+}
+
+
+class Kernel(NamedTuple):
+    """A scheduled kernel, its arguments, and what they hold behind it by its definition."""
+
+    name: str
+    family: str
+    func: tirx.PrimFunc
+    arguments: list[np.ndarray]
+    expected: list[np.ndarray]
+
+    @property
+    def rule(self) -> str:
+        """Of its schedule."""
+        return str(self.func.attrs["tvm_bnn.rule"])
+
+
+def target_of(arch: str) -> targets.Target:
+    """A GPU to compile for."""
+    return targets.resolve(f"cuda -arch={arch}", gpu=True)
+
+
+def kernels(cases: dict[str, Callable], names: list[str], arch: str) -> list[Kernel]:
+    """All kernels of some cases, compiled into one module."""
+    target = target_of(arch)
+    module, data, _ = build(cases, names, list(cases))
+    lowered = lower(module, target, in_place=False)
+    scheduled = schedule_module(lowered.module, lowered.family_of, target)
+    return [
+        Kernel(name, lowered.family_of[name], scheduled[name], *calls)
+        for name, calls in definition(lowered, data).items()
+    ]
+
+
+def module_of(cases: dict[str, Callable], names: list[str], arch: str) -> tvm.IRModule:
+    """The scheduled kernels alone."""
+    target = target_of(arch)
+    lowered = lower(build(cases, names, list(cases))[0], target)
+    scheduled = schedule_module(lowered.module, lowered.family_of, target)
+    return tvm.IRModule({name: scheduled[name].with_attr("global_symbol", name) for name in lowered.family_of})

@@ -1,0 +1,76 @@
+"""What executes kernels here finds what would go wrong on a GPU."""
+
+import numpy as np
+import pytest
+from tvm.script import tirx as T
+
+from tests.cuda import simt, warps
+from tests.cuda.grid import target_of
+
+ARCH = target_of("sm_80")
+NUMBERS = np.arange(64, dtype=np.int32)
+
+
+def exchange(read, written=lambda i: i):
+    """Thread i keeps an element in shared memory, and stores another one."""
+
+    @T.prim_func(s_tir=True)
+    def main(a: T.Buffer((64,), "int32"), b: T.Buffer((64,), "int32")):
+        T.func_attr({"tirx.noalias": True})
+        block = T.launch_thread("blockIdx.x", 1)
+        i = T.launch_thread("threadIdx.x", 64)
+        kept = T.decl_buffer((64,), "int32", scope="shared")
+        kept[written(i)] = a[i + block]
+        b[i] = kept[read(i)]
+
+    return main
+
+
+def without_barriers(monkeypatch):
+    """As if TVM had put none."""
+    monkeypatch.setattr(simt._Threads, "_barrier", lambda self: np.array(0))
+
+
+def test_tvm_puts_a_barrier_where_threads_read_of_one_another():
+    _, found = simt.run(exchange(lambda i: 63 - i), ARCH, [NUMBERS, NUMBERS * 0])
+    np.testing.assert_array_equal(found, NUMBERS[::-1])
+
+
+def test_without_it_there_is_a_race(monkeypatch):
+    without_barriers(monkeypatch)
+    with pytest.raises(simt.Fault, match="threads read of kept.* what others write"):
+        simt.run(exchange(lambda i: 63 - i), ARCH, [NUMBERS, NUMBERS * 0])
+
+
+def test_what_each_thread_reads_of_its_own_is_none(monkeypatch):
+    without_barriers(monkeypatch)
+    _, found = simt.run(exchange(lambda i: i), ARCH, [NUMBERS, NUMBERS * 0])
+    np.testing.assert_array_equal(found, NUMBERS)
+
+
+def test_two_threads_that_write_an_element_race():
+    with pytest.raises(simt.Fault, match="threads write the same elements of kept"):
+        simt.run(exchange(lambda i: i, written=lambda i: i // 2), ARCH, [NUMBERS, NUMBERS * 0])
+
+
+def test_an_index_outside_of_a_buffer_is_found():
+    with pytest.raises(simt.Fault, match=r"kept.*\[64\] is outside of its 64 elements"):
+        simt.run(exchange(lambda i: i + 1), ARCH, [NUMBERS, NUMBERS * 0])
+
+
+@pytest.mark.parametrize(("shape", "words"), [("m8n8k128", 4), ("m16n8k256", 8)])
+@pytest.mark.parametrize("operation", ["xor", "and"])
+def test_a_product_of_one_bit_is_where_the_manual_says(shape, words, operation):
+    product = warps.product_of([shape, "b1", "b1", operation, "popc"])
+    ones = [np.full((1, 32), 0xFFFFFFFF, np.uint32)] * len(product.b)
+    sums = [np.zeros((1, 32), np.uint32)] * len(product.c)
+    for row, word in np.ndindex(product.rows, words):
+        left = [np.where((rows == row) & (columns == word), 5, 0)[None].astype(np.uint32) for rows, columns in product.a]
+        assert sum(int(np.count_nonzero(register)) for register in left) == 1
+        found = np.zeros((product.rows, product.columns), np.uint32)
+        for (rows, columns), value in zip(product.c, warps.multiply(product, [*left, *ones, *sums]), strict=True):
+            found[rows, columns] = value[0]
+        expected = np.full_like(found, 32 * words if operation == "xor" else 0)
+        expected[row] += np.uint32(2) if operation == "and" else np.uint32(0)
+        expected[row] -= np.uint32(2) if operation == "xor" else np.uint32(0)
+        np.testing.assert_array_equal(found, expected)

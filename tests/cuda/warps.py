@@ -1,0 +1,97 @@
+"""What the 32 threads of a warp do together, as the PTX manual defines it; arrays are [warps, 32], a register each.
+
+Of ``mma`` on single bits (sections "Matrix fragments for mma.m8n8k128" and "... for mma.m16n8k256"), with
+``group = lane / 4`` and ``pair = lane % 4``:
+
+========  ==========================================  =====================================  ==========================
+shape     register i of A holds                       register i of B holds                  register i of C, D is
+========  ==========================================  =====================================  ==========================
+m8n8k128  row group, bits 32*pair ..                  column group, bits 32*pair ..          [group, 2*pair + i]
+m16n8k256 row group + 8*(i % 2),                      column group, bits 32*pair + 128*i ..  [group + 8*(i / 2),
+          bits 32*pair + 128*(i / 2) ..                                                       2*pair + i % 2]
+========  ==========================================  =====================================  ==========================
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+_LANE = np.arange(32)
+_GROUP, _PAIR = _LANE // 4, _LANE % 4
+
+
+@dataclass(frozen=True)
+class Product:
+    """One instruction: where registers lie in its tiles of words and sums, as (rows, columns) [registers, 32]."""
+
+    rows: int
+    columns: int
+    words: int
+    a: list[tuple[np.ndarray, np.ndarray]]
+    b: list[tuple[np.ndarray, np.ndarray]]
+    c: list[tuple[np.ndarray, np.ndarray]]
+    combine: Callable
+
+    @property
+    def inputs(self) -> int:
+        """Registers of both operands and of the sums before."""
+        return len(self.a) + len(self.b) + len(self.c)
+
+
+def product_of(words: list[str]) -> Product:
+    """The instruction that modifiers name: "m8n8k128" or "m16n8k256", and "xor" or "and"."""
+    combine = np.bitwise_xor if "xor" in words else np.bitwise_and
+    assert ("xor" in words) != ("and" in words) and words.count("b1") == 2 and "popc" in words, words
+    if "m8n8k128" in words:
+        a = b = [(_GROUP, _PAIR)]
+        return Product(8, 8, 4, a, b, [(_GROUP, 2 * _PAIR + i) for i in range(2)], combine)
+    assert "m16n8k256" in words, words
+    return Product(
+        16, 8, 8,
+        [(_GROUP + 8 * (i % 2), _PAIR + 4 * (i // 2)) for i in range(4)],
+        [(_GROUP, _PAIR + 4 * i) for i in range(2)],
+        [(_GROUP + 8 * (i // 2), 2 * _PAIR + i % 2) for i in range(4)],
+        combine,
+    )  # fmt: skip
+
+
+def multiply(product: Product, registers: list[np.ndarray]) -> list[np.ndarray]:
+    """The registers of the result, of those of A, B and C."""
+    warps = len(registers[0])
+    operands, rest = [], list(registers)
+    for rows, columns, places in (
+        (product.rows, product.words, product.a),
+        (product.columns, product.words, product.b),
+        (product.rows, product.columns, product.c),
+    ):
+        tile = np.zeros((warps, rows, columns), np.uint32)
+        for row, column in places:
+            tile[:, row, column] = rest.pop(0)
+        operands.append(tile)
+    a, b, c = operands
+    d = c + np.bitwise_count(product.combine(a[:, :, None], b[:, None])).astype(np.uint32).sum(axis=3, dtype=np.uint32)
+    return [d[:, row, column] for row, column in product.c]
+
+
+def _down(mask, value, step, width):
+    """Lane i has that of lane i + step, or its own where there is none."""
+    return value[:, np.where(_LANE + int(step.flat[0]) < 32, _LANE + int(step.flat[0]), _LANE)]
+
+
+def _from(mask, value, source, width):
+    """All lanes have that of one of the warp's, taken modulo 32."""
+    return np.take_along_axis(value, source.astype(np.int64) % 32, axis=1)
+
+
+def _ballot(mask, value):
+    bits = (value != 0).astype(np.uint64) << _LANE.astype(np.uint64)
+    return np.broadcast_to(bits.sum(axis=1, keepdims=True).astype(np.uint32), value.shape)
+
+
+#: Names of calls -> function of their arguments, in order.
+MOVES: dict[str, Callable] = {
+    "cuda.__shfl_down_sync": _down,
+    "cuda.__shfl_sync": _from,
+    "cuda.__ballot_sync": _ballot,
+}

@@ -1,0 +1,136 @@
+"""NVIDIA GPUs are rows of a table as well: what their tensor cores do with bits, and what a block of threads may use.
+
+A GPU is written `"cuda -arch=sm_90"`, as JSON, or as a tag of TVM's such as `"nvidia/geforce-rtx-3090"`;
+`targets.resolve` makes it a `Target`, whose `gpu` is the row. Code is made for one architecture, as machine code
+(a cubin), and runs on GPUs of the same major version and at least the minor one.
+
+TVM is imported only where a GPU is looked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm_bnn.errors import ArtifactError, TargetError
+
+#: Threads that execute together, and that exchange registers.
+WARP = 32
+#: Threads of a block, at most.
+MOST_THREADS = 1024
+
+
+@dataclass(frozen=True)
+class BitProduct:
+    """What a tensor core makes of tiles of bits: sums of ``popcount(a operation b)`` over ``depth`` bits.
+
+    rows, columns : of the tile of sums; the operands are rows x depth and columns x depth bits.
+    operation : "xor", or "and" where xor would be emulated by two of these.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    operation: str
+
+    @property
+    def shape(self) -> str:
+        """As PTX names it, such as "m16n8k256"."""
+        return f"m{self.rows}n{self.columns}k{self.depth}"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One architecture.
+
+    arch : as nvcc names it. product : of bits in one native instruction; None where PTX has one that is emulated.
+    shared_memory : bytes that a block may use without asking for more. called : an example of its products.
+    """
+
+    arch: str
+    product: BitProduct | None
+    called: str
+    shared_memory: int = 48 << 10
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Compute capability, major and minor."""
+        digits = self.arch.removeprefix("sm_")
+        return int(digits[:-1]), int(digits[-1])
+
+    def runs_on(self, version: tuple[int, int]) -> bool:
+        """Whether a GPU of a compute capability runs code for this one."""
+        return version[0] == self.version[0] and version[1] >= self.version[1]
+
+
+_AMPERE = BitProduct(16, 8, 256, "xor")
+#: From ptxas 13.0 and the instructions that it makes: what is missing, it emulates by several, and counting in
+#: ordinary registers is then as good.
+GPUS = (
+    Gpu("sm_75", BitProduct(8, 8, 128, "xor"), "T4, GeForce RTX 20"),
+    Gpu("sm_80", _AMPERE, "A100, A30"),
+    Gpu("sm_86", _AMPERE, "A10, GeForce RTX 30"),
+    Gpu("sm_89", _AMPERE, "L4, L40, GeForce RTX 40"),
+    Gpu("sm_90", BitProduct(16, 8, 256, "and"), "H100, H200"),
+    Gpu("sm_100", None, "B200"),
+    Gpu("sm_120", None, "GeForce RTX 50"),
+)
+
+
+def gpu_of(arch: str) -> Gpu:
+    """The row of an architecture, "sm_90"; the suffix of "sm_90a" is dropped, since nothing here needs it.
+
+    Raises TargetError for one without a row.
+    """
+    known = {gpu.arch: gpu for gpu in GPUS}
+    plain = re.sub(r"(?<=[0-9])[af]$", "", arch)
+    if plain not in known:
+        close = difflib.get_close_matches(plain, known, n=1, cutoff=0.6)
+        raise TargetError(
+            f"no code is made for the GPU architecture {arch!r}{f' (did you mean {close[0]}?)' if close else ''}; "
+            f"accepted are {', '.join(f'{gpu.arch} ({gpu.called})' for gpu in GPUS)}"
+        )
+    return known[plain]
+
+
+def check_no_gpu(manifest_target: Mapping[str, Any], wanted: str) -> None:
+    """Check that an artifact's kernels run on a processor; wanted : what can only be done with those, "be packed".
+
+    Raises ArtifactError where they run on a GPU.
+    """
+    if "gpu" in manifest_target:
+        raise ArtifactError(
+            f"the artifact was compiled for the GPU {manifest_target['gpu']}, and can {wanted} only for a processor so "
+            'far; compile it again with --target "llvm -mcpu=NAME"'
+        )
+
+
+def version_here() -> tuple[int, int] | None:
+    """Compute capability of this machine's first GPU; None where TVM finds none, or no driver."""
+    import tvm
+
+    device = tvm.cuda(0)
+    if not device.exist:
+        return None
+    major, minor = str(device.compute_version).split(".")[:2]
+    return int(major), int(minor)
+
+
+def check_gpu_here(arch: str) -> None:
+    """Check that this machine's first GPU runs code for an architecture.
+
+    Raises ArtifactError that says what is needed, and what was found.
+    """
+    needed, found = gpu_of(arch), version_here()
+    if found is None or not needed.runs_on(found):
+        major, minor = needed.version
+        here = "no NVIDIA GPU with a driver" if found is None else f"one of compute capability {found[0]}.{found[1]}"
+        again = "llvm" if found is None else f"cuda -arch=sm_{found[0]}{found[1]}"
+        raise ArtifactError(
+            f"the artifact was compiled for {arch}: it needs an NVIDIA GPU of compute capability {major}.{minor} or a "
+            f'later {major}.x ({needed.called}), and this machine has {here}; run it on one, or compile it again with '
+            f'--target "{again}"'
+        )

@@ -1,0 +1,91 @@
+"""Binary convolutions for tensor cores: an implicit product of matrices of bits.
+
+Rows are pixels of the result, columns filters, and the depth is the words of a window, tap after tap:
+
+    window[m, k] = word k of what pixel m reads, 0 behind the last one
+    acc[m, o]    = sum over k of popcount(window[m, k] operation weight[o, k])
+
+The matrices are padded to whole tiles with zeros, which count nothing. Words beyond the plane are those of padding, so
+every sum has all of its terms (``base`` in ``anchors.convolution`` takes back what they add).
+
+Where a tensor core has no xor, it counts common bits:
+``popcount(a ^ b) = popcount(a) + popcount(b) - 2 * popcount(a & b)``. The ones of a filter are a constant, those of a
+window are counted before, in stage ``ones``.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from tvm import relax, te, tirx
+
+from tvm_bnn.lower.layout import WORD, padded_channels, round_up
+from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.tally import Table, Tally, different_bits_tally
+from tvm_bnn.relay_passes.rewriter import shape_of
+
+#: Pixels of the largest tile that a block has.
+PIXELS = 64
+
+
+def takes(call: relax.Call, target) -> bool:
+    """Whether a binary convolution goes to tensor cores: there are some that take bits, and it has a tile for them."""
+    batch, filters, height, width = shape_of(call)
+    filled = padded_channels(filters) >= WORD and batch * height * width >= PIXELS
+    return bool(target.gpu and target.gpu.product) and int(call.attrs["groups"]) == 1 and filled
+
+
+def tally_of_products(
+    reader: Reader,
+    shape: tuple[int, int, int, int],
+    read: Callable,
+    weight: np.ndarray,
+    base: Table,
+    terms: int,
+    target,
+) -> Tally:
+    """Stages ``window`` and ``acc`` (and ``ones``) of a convolution, and what its sums are.
+
+    shape : (N, O, H, W) of the result. read : (n, y, x, ky, kx, c) -> word. weight : words [O, KH, KW, C].
+    base : ``sum = base - 2 * different bits``, all terms counted. terms : bits of a window.
+    """
+    product = target.gpu.product
+    batch, filters, height, width = shape
+    _, _, columns, held = weight.shape
+    pixels, words = batch * height * width, math.prod(weight.shape[1:])
+    rows, depth = round_up(pixels, PIXELS), round_up(words, product.depth // WORD)
+
+    def element(m, k):
+        n, y, x = m // (height * width), m // width % height, m % width
+        value = read(n, y, x, k // (columns * held), k // held % columns, k % held)
+        tests = [test for test, needed in ((m < pixels, rows > pixels), (k < words, depth > words)) if needed]
+        return tirx.if_then_else(tirx.all(*tests), value, tirx.const(0, "uint32")) if tests else value
+
+    window = reader.compute((rows, depth), element, "window")
+    matrix = np.zeros((padded_channels(filters), depth), np.uint32)
+    matrix[:filters, :words] = weight.reshape(filters, words)
+    right, k = reader.array(matrix, "weight"), reader.reduce_axis(depth, "k")
+
+    def counted(m, o):
+        a, b = window(m, k.var), right(o, k.var)
+        return te.sum(tirx.popcount(a ^ b if product.operation == "xor" else a & b), axis=k)
+
+    acc = reader.compute((rows, len(matrix)), counted, "acc")
+
+    def row(n, y, x):
+        return (n * height + y) * width + x
+
+    if product.operation == "xor":
+        return different_bits_tally(lambda n, y, x, o: acc(row(n, y, x), o), base, terms)
+    word = reader.reduce_axis(words, "word")
+    ones = reader.compute((rows,), lambda m: te.sum(tirx.popcount(element(m, word.var)), axis=word), "ones")
+
+    def different(index):
+        """Bits that differ, less the ones of the filter. (The stage that is read first is made first.)"""
+        n, o, y, x = index
+        of_window, both = (each.astype("int32") for each in (ones(row(n, y, x)), acc(row(n, y, x), o)))
+        return of_window - tirx.const(2, "int32") * both
+
+    of_filter = np.bitwise_count(weight).sum(axis=(1, 2, 3), dtype=np.int32)[:, None, None]
+    rest = Table((base.values - 2 * of_filter).astype(np.int32), base.rows, base.columns)
+    return Tally(different, rest, -2, -terms, terms, "int32")
