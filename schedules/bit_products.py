@@ -52,7 +52,11 @@ def registers(product: BitProduct) -> int:
 def instructions(product: BitProduct, scope: str) -> Instructions:
     """The names of a product's instructions, which TVM knows from then on; scope : of the memory that sums go to."""
     kind = f"bnn_{product.shape}_{product.operation}"
-    defined = {f"{kind}_begin": _begin, f"{kind}_add": _add, f"{kind}_store_{scope}": partial(_store, scope=scope)}
+    defined: dict[str, Callable] = {
+        f"{kind}_begin": _begin,
+        f"{kind}_add": _add,
+        f"{kind}_store_{scope}": partial(_store, scope=scope),
+    }
     for name, define in defined.items():
         if TensorIntrin.get(name, allow_missing=True) is None:
             TensorIntrin.register(name, *define(product))

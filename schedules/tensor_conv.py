@@ -41,6 +41,14 @@ class TensorTile(NamedTuple):
         """Of a block."""
         return self.warps_of_pixels * self.warps_of_filters
 
+    def rows(self, product: BitProduct) -> int:
+        """Pixels of a block."""
+        return self.warps_of_pixels * self.pixels * product.rows
+
+    def columns(self, product: BitProduct) -> int:
+        """Filters of a block."""
+        return self.warps_of_filters * self.filters * product.columns
+
 
 #: Registers of a thread for sums, warps of a block, words of a row that is copied at once: at most.
 _SUMS, _WARPS, _CHUNK = 64, 8, 32
@@ -97,7 +105,7 @@ def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     threads.place(sch, stages, home, stored)
     for loop, instruction in tiled:  # last: what reads the sums of a tile is found by the loops that store them
         sch.tensorize(loop, instruction)
-    return f"bconv2d-{target.isa}-{product.shape}-{tile.warps * tile.pixels}x{tile.filters}"
+    return f"bconv2d-{target.isa}-{product.shape}-{tile.rows(product)}x{tile.columns(product)}"
 
 
 def _multiply(

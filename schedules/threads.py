@@ -69,7 +69,7 @@ def place(sch: Schedule, stages: Stages, done: dict[str, Nest], stored: Collecti
     for name in left:
         _keep_in_registers(sch, name, home)
     for name in left:
-        _begin_sum(sch, sch.get_sblock(name))
+        _begin_sum(sch, sch.get_sblock(name), home[name])
 
 
 def own_nest(sch: Schedule, block: SBlockRV) -> Nest:
@@ -153,11 +153,14 @@ def _by_warp(sch: Schedule, bits: SBlockRV, nest: Nest) -> Nest:
     return nest
 
 
-def _begin_sum(sch: Schedule, block: SBlockRV) -> None:
-    """Separate the initial value of a sum that a thread takes from its terms."""
-    over = _sums_over(sch, block)
-    if over and not sch.get(block).name_hint.startswith("mask_"):
-        sch.decompose_reduction(block, sch.get_loops(block)[-over])
+def _begin_sum(sch: Schedule, block: SBlockRV, nest: Nest) -> None:
+    """Separate the initial value of a sum that a thread takes from its terms; one that is stored, is so once."""
+    over, writes = _sums_over(sch, block), sch.get(block).writes
+    if not over or sch.get(block).name_hint.startswith("mask_"):
+        return
+    if len(writes) == 1 and writes[0].source.scope() == "global" and nest.elements:
+        sch.reverse_compute_at(sch.cache_write(block, 0, "local"), nest.threads, preserve_unit_loops=True)
+    sch.decompose_reduction(block, sch.get_loops(block)[-over])
 
 
 def _sums_over(sch: Schedule, block: SBlockRV) -> int:

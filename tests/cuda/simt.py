@@ -3,8 +3,8 @@
 Every expression is an array with an element a thread, every statement is executed by all threads that come to it
 before any goes on to the next. That hides what is wrong between threads, so it is looked for: an element of memory that
 one thread has written, and another reads or writes before a barrier (in memory that blocks share: before the launch
-ends), is an error, and so is an index outside of a buffer. What threads of a warp exchange is executed as the PTX manual
-defines it, lane by lane.
+ends), is an error, and so is an index outside of a buffer. What threads of a warp exchange is executed as the PTX
+manual defines it, lane by lane.
 """
 
 import math
@@ -333,7 +333,7 @@ def _rounded_to_zero(a, b):
     return np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))
 
 
-for _name, _function in {
+_OPERATORS: dict[str, Callable] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
@@ -356,7 +356,8 @@ for _name, _function in {
     "BitwiseAnd": np.bitwise_and,
     "BitwiseOr": np.bitwise_or,
     "BitwiseXor": np.bitwise_xor,
-}.items():
+}
+for _name, _function in _OPERATORS.items():
     setattr(_Threads, f"_{_name}", _binary(_function))
 
 

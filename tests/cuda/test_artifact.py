@@ -44,7 +44,7 @@ def test_it_carries_machine_code_and_no_source(path):
 
 
 def test_loading_it_without_a_gpu_is_one_line(path, no_gpu):
-    with pytest.raises(ArtifactError, match="needs an NVIDIA GPU of compute capability 9.0") as raised:
+    with pytest.raises(ArtifactError, match=r"needs an NVIDIA GPU of compute capability 9\.0") as raised:
         tvm_bnn.load(path)
     assert "\n" not in str(raised.value)
 

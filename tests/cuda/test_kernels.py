@@ -2,11 +2,17 @@
 
 import numpy as np
 import pytest
+from tvm import relax
 
 from tests.cuda import simt
 from tests.cuda.grid import BINARY, Kernel, kernels, target_of
 from tests.schedules import test_binary_product, test_elementwise, test_float_conv, test_pooling
+from tests.schedules.conftest import build
+from tvm_bnn import ops
 from tvm_bnn.gpus import GPUS
+from tvm_bnn.lower import lower
+from tvm_bnn.lower.in_place import IN_PLACE
+from tvm_bnn.schedules import schedule_module
 
 OTHERS = {
     test_elementwise: ["exp", "integer division", "31 channels, bits", "bits of planes (3, 40, 5, 8)", "rank 0",
@@ -45,6 +51,26 @@ def test_binary_convolutions(arch, shape, step):
 def test_other_kernels(file):
     for kernel in kernels(file.CASES, OTHERS[file], "sm_120"):
         check(kernel, "sm_120")
+
+
+def _residual_of_a_kernel(case):
+    """A map that one kernel makes, and the next one adds to for the last time."""
+    weight, geometry = case.signs(32, 32, 3, 3), ops.BConv2DAttrs(padding=(1, 1, 1, 1))
+    first = case.scaled(case.emit(ops.bconv2d(case.bits(1, 32, 5, 6), weight, geometry)))
+    second = case.emit(ops.bconv2d(case.positive(first), case.signs(32, 32, 3, 3), geometry))
+    return case.emit(relax.op.nn.relu(case.emit(relax.op.add(case.scaled(second), first))))
+
+
+def test_a_kernel_may_write_over_what_it_reads():
+    cases = {"residual": _residual_of_a_kernel}
+    target = target_of("sm_80")
+    lowered = lower(build(cases, ["residual"], ["residual"])[0], target)
+    (name,) = (name for name in lowered.family_of if IN_PLACE in (lowered.module[name].attrs or {}))
+    ((result, argument),) = lowered.module[name].attrs[IN_PLACE]
+    func = schedule_module(lowered.module, lowered.family_of, target)[name]
+    (kernel,) = (kernel for kernel in kernels(cases, ["residual"], "sm_80") if kernel.name == name)
+    found = simt.run(func, target, [each for i, each in enumerate(kernel.arguments) if i != result])
+    np.testing.assert_array_equal(found[argument], kernel.expected[result])
 
 
 def test_the_table_has_a_product_of_each_kind():

@@ -38,7 +38,7 @@ def test_tvm_puts_a_barrier_where_threads_read_of_one_another():
 
 def test_without_it_there_is_a_race(monkeypatch):
     without_barriers(monkeypatch)
-    with pytest.raises(simt.Fault, match="threads read of kept.* what others write"):
+    with pytest.raises(simt.Fault, match=r"threads read of kept.* what others write"):
         simt.run(exchange(lambda i: 63 - i), ARCH, [NUMBERS, NUMBERS * 0])
 
 
@@ -65,7 +65,8 @@ def test_a_product_of_one_bit_is_where_the_manual_says(shape, words, operation):
     ones = [np.full((1, 32), 0xFFFFFFFF, np.uint32)] * len(product.b)
     sums = [np.zeros((1, 32), np.uint32)] * len(product.c)
     for row, word in np.ndindex(product.rows, words):
-        left = [np.where((rows == row) & (columns == word), 5, 0)[None].astype(np.uint32) for rows, columns in product.a]
+        places = [(rows == row) & (columns == word) for rows, columns in product.a]
+        left = [np.where(place, 5, 0)[None].astype(np.uint32) for place in places]
         assert sum(int(np.count_nonzero(register)) for register in left) == 1
         found = np.zeros((product.rows, product.columns), np.uint32)
         for (rows, columns), value in zip(product.c, warps.multiply(product, [*left, *ones, *sums]), strict=True):

@@ -37,7 +37,7 @@ def takes(call: relax.Call, target) -> bool:
 
 def tally_of_products(
     reader: Reader,
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, ...],
     read: Callable,
     weight: np.ndarray,
     base: Table,
