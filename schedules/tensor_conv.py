@@ -185,11 +185,11 @@ def _begin_epilogue(sch: Schedule, home: dict[str, Nest], tile: TensorTile) -> N
 def _hide_ones(sch: Schedule, block: SBlockRV, stages: Stages) -> None:
     """Let a stage that reads the ones of windows be placed all the same: TVM wants all that it reads beside it.
 
-    They are launched by themselves, and before, since they are the first stage.
+    They are launched by themselves, and before.
     """
     for number, read in enumerate(sch.get(block).reads):
         if read.source.name == "ones":
-            assert stages.names[0] == "ones", stages
+            assert stages.names.index("ones") < stages.names.index("acc"), stages
             sch.unsafe_hide_buffer_access(block, "read", [number])
 
 
