@@ -69,7 +69,7 @@ def place(sch: Schedule, stages: Stages, done: dict[str, Nest], stored: Collecti
     for name in left:
         _keep_in_registers(sch, name, home)
     for name in left:
-        _begin_sum(sch, sch.get_sblock(name), home[name])
+        _begin_sum(sch, name, home)
 
 
 def own_nest(sch: Schedule, block: SBlockRV) -> Nest:
@@ -153,12 +153,14 @@ def _by_warp(sch: Schedule, bits: SBlockRV, nest: Nest) -> Nest:
     return nest
 
 
-def _begin_sum(sch: Schedule, block: SBlockRV, nest: Nest) -> None:
-    """Separate the initial value of a sum that a thread takes from its terms; one that is stored, is so once."""
+def _begin_sum(sch: Schedule, name: str, home: dict[str, Nest]) -> None:
+    """Separate the initial value of a sum that a thread takes from its terms; one that others read is stored once."""
+    block, nest = sch.get_sblock(name), home[name]
     over, writes = _sums_over(sch, block), sch.get(block).writes
-    if not over or sch.get(block).name_hint.startswith("mask_"):
+    if not over or name.startswith("mask_"):
         return
-    if len(writes) == 1 and writes[0].source.scope() == "global" and nest.elements:
+    here = [reader for reader in sch.get_consumers(block) if home.get(sch.get(reader).name_hint) is nest]
+    if len(writes) == 1 and writes[0].source.scope() == "global" and nest.elements and not here:
         sch.reverse_compute_at(sch.cache_write(block, 0, "local"), nest.threads, preserve_unit_loops=True)
     sch.decompose_reduction(block, sch.get_loops(block)[-over])
 
