@@ -1,6 +1,7 @@
 """The figures of a report in another text, and whether they are out of date."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -26,10 +27,10 @@ def text(tmp_path):
 def test_what_is_between_the_markers_is_replaced(report, text):
     assert main([str(report), "--into", str(text)]) == 0
     found = text.read_text(encoding="utf-8")
-    assert found.startswith(f"before größer\n\n{BEGIN}\n\n| data |")
+    assert found.startswith(f"before größer\n\n{BEGIN}\n\n| network |")
     assert found.endswith(f"\n\n{END}\n\nafter\n")
     assert "old" not in found
-    assert r"| synthetic-street | k1 | tvm\_bnn | mIoU 81.20 % | 1.61 ms | 2.0 % | 1.23 MB | 50 % |" in found
+    assert r"| k1 | 128x256 | tvm\_bnn | 1.61 ms | 2.0 % | 1.23 MB | 50 % | mIoU 81.20 % | synthetic-street |" in found
     assert "A Processor 9000, 2 threads, 2026-01-02." in found
     assert "say nothing about photographs" in found
     assert "    python -m tvm_bnn.report compare --config 'a & b.toml' -o out" in found
@@ -101,3 +102,8 @@ def test_other_files_are_left_alone(report, text, tmp_path):
     main([str(report), "--into", str(text)])
     assert sorted(each.name for each in tmp_path.iterdir()) == ["README.md", "copy.json", "report.json"]
     assert (tmp_path / "copy.json").read_bytes() == report.read_bytes()
+
+
+def test_readme_says_what_the_committed_report_says():
+    root = Path(__file__).parents[3]
+    assert main([str(root / "docs/report/report.json"), "--into", str(root / "README.md"), "--check"]) == 0

@@ -91,11 +91,17 @@ def _table(report: Report, rows: Sequence[tuple[str, Measurement]]) -> Table:
     for name, each in rows:
         task, latency = report.tasks[name], each.latency
         assert latency is not None, "what is chosen was timed"
-        metric = wording.value(metric_of(task, each), task.unit)
+        judged = metric_of(task, each)
+        # times of a network with random weights do not depend on the data
+        figures = ["-", "-"]
+        if judged is not None:
+            figures = [wording.data_set(task), f"{task.metric} {wording.value(judged, task.unit)}"]
         times = [wording.ms(latency.median_ms), wording.share(latency.spread)]
         sizes = [wording.megabytes(each.artifact_bytes), wording.share(each.limit_fraction, 0)]
-        cells.append([wording.data_set(task), each.network, each.executor, f"{task.metric} {metric}", *times, *sizes])
-    return Table("", ["data", "network", "in", "accuracy", "latency", "spread", "file", "of limit"], cells, 3)
+        size = f"{task.size[0]}x{task.size[1]}"
+        cells.append([each.network, size, each.executor, *times, *sizes, *reversed(figures)])
+    heads = ["network", "input", "in", "latency", "spread", "file", "of limit", "accuracy", "on"]
+    return Table("", heads, cells, 3)
 
 
 def _parser() -> argparse.ArgumentParser:
