@@ -247,7 +247,7 @@ class _Comparison:
                 continue
 
             def counted(subject: Subject = subject) -> dict[str, Any]:
-                with self.progress.phase(f"{table.name}: {subject.name}"):
+                with self.progress.phase(f"{table.name}: {subject.name}"), torch.no_grad():
                     # a fixed image: how often a loop runs does not depend on it
                     subject.show(self.measured.images[subject.table.task].samples[0].image)
                     layers = instructions.layers_of(subject.name, subject.module, (subject.pixels,), target)
