@@ -96,7 +96,8 @@ def measure(config: Config, store: Store, progress: Progress) -> Measured:
             raise DeviceError(reason)
         with _session(table):
             pass  # one that cannot be reached is told of before hours of measuring
-    return _Comparison(config, store, progress).run()
+    with torch.no_grad():
+        return _Comparison(config, store, progress).run()
 
 
 @contextmanager
@@ -195,7 +196,9 @@ class _Comparison:
         }
 
     def _reference_answers(self) -> None:
-        """Networks whose answers no measurement has given: those of PyTorch."""
+        """Networks whose answers no measurement has given: those of PyTorch, where any are shown."""
+        if not self.config.samples:
+            return
         for name, subject in self.subjects.items():
             answers = self.measured.answers.setdefault(subject.table.task, {})
             if name not in answers and subject.table.judged:
@@ -218,7 +221,7 @@ class _Comparison:
             self.measured.notes.append(f"{table.name}: no energy, since no counter of it can be read")
         for threads in counts:
             for task in self.config.task:
-                with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder, torch.no_grad():
+                with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
                     group = _Group(self, table.name, site, task, threads, limits[threads], Path(folder), counters)
                     self.measured.measurements += group.measurements()
         if self.config.sweep is not None and site is HERE:
@@ -247,7 +250,7 @@ class _Comparison:
                 continue
 
             def counted(subject: Subject = subject) -> dict[str, Any]:
-                with self.progress.phase(f"{table.name}: {subject.name}"), torch.no_grad():
+                with self.progress.phase(f"{table.name}: {subject.name}"):
                     # a fixed image: how often a loop runs does not depend on it
                     subject.show(self.measured.images[subject.table.task].samples[0].image)
                     layers = instructions.layers_of(subject.name, subject.module, (subject.pixels,), target)
