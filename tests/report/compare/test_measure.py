@@ -10,9 +10,10 @@ from tests.report.compare import small_networks
 from tvm_bnn.console import Progress
 from tvm_bnn.errors import DeviceError, InputError
 from tvm_bnn.report import __main__ as report
-from tvm_bnn.report.compare import config, content, executors, judging, measure, samples
+from tvm_bnn.report.compare import config, content, executors, judging, machines, measure, samples
 from tvm_bnn.report.compare.merge import merged
 from tvm_bnn.report.compare.store import Store
+from tvm_bnn.report.machine import Limits
 from tvm_bnn.report.peers import PEERS
 
 CONFIG = f"""
@@ -91,6 +92,11 @@ def test_times_limits_and_layers(measured):
     assert sum(layer.binary_macs for layer in ours.layers) == measured.networks["binary"].binary_macs
     assert ours.memory_mb > 0 and stock.memory_mb is None
     assert ours.memory_plan.calls == [layer.kernel for layer in ours.layers]
+
+
+def test_highest_of_all_looks_at_the_machine_holds():
+    looks = [Limits(2, 5.0, 2.0, None, {1: 7.0, 4: 1.0}, 3.0), Limits(2, 4.0, 3.0, None, {1: 6.0, 4: 2.0}, None)]
+    assert machines.best(looks) == Limits(2, 5.0, 3.0, None, {1: 7.0, 4: 2.0}, 3.0)
 
 
 def test_accuracy_beside_pytorchs(measured):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -54,6 +54,22 @@ def emulated(target: Target) -> content.Machine:
         clock={},
         limits={},
         versions=versions(),
+    )
+
+
+def best(looks: Sequence[Limits]) -> Limits:
+    """The highest of each ceiling and bandwidth among looks at one machine, with the same number of threads."""
+
+    def highest(values: Iterable[float | None]) -> float | None:
+        return max((value for value in values if value is not None), default=None)
+
+    return Limits(
+        threads=looks[0].threads,
+        binary=max(look.binary for look in looks),
+        fp32=max(look.fp32 for look in looks),
+        int8=highest(look.int8 for look in looks),
+        copy={size: max(look.copy[size] for look in looks) for size in looks[0].copy},
+        tiles=highest(look.tiles for look in looks),
     )
 
 

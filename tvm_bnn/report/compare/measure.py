@@ -1,8 +1,8 @@
 """Measuring a comparison, one cell after the other; each finished one is kept (`Store`).
 
-Cells are: the facts of a network, its result in PyTorch, the limits of a machine, and for each group (a task, a
-machine, a number of threads) the times of everything that runs its networks, in turns; then accuracy and memory of
-each. What runs a network is made when the first cell asks for it: a run that is resumed prepares only what it needs.
+Cells are: the facts of a network, its result in PyTorch, and for each group (a task, a machine, a number of threads)
+the limits of the machine, the times of everything that runs its networks, in turns; then accuracy and memory of each.
+What runs a network is made when the first cell asks for it: a run that is resumed prepares only what it needs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tvm_bnn.report.compare.latency import latency
 from tvm_bnn.report.compare.plan import planned
 from tvm_bnn.report.compare.store import Store, source_digest
 from tvm_bnn.report.compare.subjects import Subject, load
-from tvm_bnn.report.limit import work_of
+from tvm_bnn.report.limit import Work, work_of
 from tvm_bnn.report.machine import MB, Limits
 from tvm_bnn.report.networks import without_onednn
 from tvm_bnn.report.peers.pytorch_eager import PEER as PYTORCH
@@ -209,21 +209,23 @@ class _Comparison:
     def _on_site(self, table: TargetTable, site: Site) -> None:
         counts = table.threads or [site.cpus]
         now = machines.described(site, site.target(counts[0]), {})
-        limits = {}
-        for threads in counts:
-            key = {"machine": machines.identity(now), "threads": threads, "source": source_digest()}
-            with self.progress.phase(f"{table.name}, threads: {threads}: limits"):
-                target = site.target(threads)
-                limits[threads] = _limits(self.store.get("limits", key, partial(_measured_limits, site, target)))
-        self.measured.machines[table.name] = machines.described(site, site.target(counts[0]), limits)
+        self.measured.machines[table.name] = now
         counters = energy.meter() if site is HERE else None
         if counters is None:
             self.measured.notes.append(f"{table.name}: no energy, since no counter of it can be read")
+        looks: dict[int, list[Limits]] = {threads: [] for threads in counts}
+        rows: list[tuple[content.Measurement, Work | None]] = []
         for threads in counts:
             for task in self.config.task:
+                looks[threads].append(self._look(table, site, now, threads, len(looks[threads])))
                 with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
-                    group = _Group(self, table.name, site, task, threads, limits[threads], Path(folder), counters)
-                    self.measured.measurements += group.measurements()
+                    group = _Group(self, table.name, site, task, threads, Path(folder), counters)
+                    rows += group.measurements()
+        # neighbours take from a ceiling, and give nothing to it: the highest of all looks is the machine's
+        limits = {threads: machines.best(found) for threads, found in looks.items()}
+        told = {str(threads): content.Limits(**found.json()) for threads, found in limits.items()}
+        self.measured.machines[table.name] = now.model_copy(update={"limits": told})
+        self.measured.measurements += [_beside_limit(row, work, limits[row.threads]) for row, work in rows]
         if self.config.sweep is not None and site is HERE:
             threads = counts[0]
             key = {
@@ -238,6 +240,12 @@ class _Comparison:
             settings = self.config.rounds, self.config.seed, self.progress
             found = self.store.get("sweep", key, lambda: swept(*settings))
             self.measured.sweeps.append(content.BranchSweep(**{**found, "machine": table.name}))
+
+    def _look(self, table: TargetTable, site: Site, machine: content.Machine, threads: int, number: int) -> Limits:
+        """The machine's limits as they are found now, or were in an earlier run."""
+        key = {"machine": machines.identity(machine), "threads": threads, "look": number, "source": source_digest()}
+        with self.progress.phase(f"{table.name}, threads: {threads}: limits"):
+            return _limits(self.store.get("limits", key, partial(_measured_limits, site, site.target(threads))))
 
     # --- an emulated processor ------------------------------------------------------------------------------------
 
@@ -292,12 +300,11 @@ class _Group:
         site: Site,
         task: TaskTable,
         threads: int,
-        limits: Limits,
         folder: Path,
         counters: energy.Meter | None,
     ) -> None:
         self.whole, self.machine, self.site, self.task = whole, machine, site, task
-        self.threads, self.limits, self.folder, self.counters = threads, limits, folder, counters
+        self.threads, self.folder, self.counters = threads, folder, counters
         subjects = [whole.subjects[table.name] for table in whole.config.networks_of(task.name)]
         self.entries = [_Entry(subject, executor) for subject in subjects for executor in subject.table.executors]
         self.name = f"{task.name}, {machine}, threads: {threads}"
@@ -305,8 +312,8 @@ class _Group:
         described = whole.measured.machines[machine]
         self.base = {"machine": machines.identity(described), "threads": threads, "source": source_digest()}
 
-    def measurements(self) -> list[content.Measurement]:
-        """A row for each network and executor."""
+    def measurements(self) -> list[tuple[content.Measurement, Work | None]]:
+        """A row for each network and executor, without its limit, and the least work of what ours was compiled from."""
         key = {
             **self.base,
             "entries": [entry.key for entry in self.entries],
@@ -365,15 +372,13 @@ class _Group:
     def _of_ours(self, entry: _Entry, one: Prepared) -> dict[str, Any]:
         """What only a compiled network tells."""
         assert one.made is not None and one.path is not None
-        work = work_of(one.made.optimized)
         calls, plan = planned(one.made)
         layers = self.site.layers(one.made, one.run, [entry.subject.pixels.numpy()], self.whole.config.rounds)
         # a device may not tell of layers
         pairs = zip(layers, calls, strict=True) if layers else ()
         with_work = [content.LayerCall(**{**asdict(call), **layer}).model_dump() for layer, call in pairs]
         return {
-            "limit_ms": 1e3 * work.seconds(self.limits),
-            "bound": "bandwidth" if 2 * work.moving(self.limits) > work.seconds(self.limits) else "compute",
+            "work": asdict(work_of(one.made.optimized)),
             "artifact_bytes": one.path.stat().st_size,
             "compile_s": one.seconds,
             "tuned_layers": one.tuned,
@@ -381,25 +386,24 @@ class _Group:
             "memory_plan": plan.model_dump(),
         }
 
-    def _row(self, entry: _Entry, told: dict[str, Any]) -> content.Measurement:
+    def _row(self, entry: _Entry, told: dict[str, Any]) -> tuple[content.Measurement, Work | None]:
         row: dict[str, Any] = {"network": entry.subject.name, "executor": entry.executor, "group": self.name}
         row |= {"machine": self.machine, "threads": self.threads}
         if told["left_out"] is not None:
-            return content.Measurement(**row, left_out=told["left_out"], measured=None)
+            return content.Measurement(**row, left_out=told["left_out"], measured=None), None
         taken = latency(told["samples"])
-        own = {name: value for name, value in told.items() if name not in ("samples", "left_out")}
-        limit = own.get("limit_ms")
+        own = {name: value for name, value in told.items() if name not in ("samples", "left_out", "work")}
         memory = self._memory(entry)
-        return content.Measurement(
+        found = content.Measurement(
             **row,
             **own,
             left_out=None,
             accuracy=self._accuracy(entry) if entry.subject.table.judged else None,
             latency=taken,
             throughput_per_s=1e3 / taken.median_ms,
-            limit_fraction=limit / taken.median_ms if limit else None,
             memory_mb=memory["peak"] / MB if memory else None,
         )
+        return found, Work(**told["work"]) if "work" in told else None
 
     def _memory(self, entry: _Entry) -> dict[str, int] | None:
         def taken() -> dict[str, int] | None:
@@ -435,6 +439,16 @@ class _Group:
             if entry.executor == OURS:
                 whole.measured.answers.setdefault(subject.table.task, {}).setdefault(subject.name, found["classes"])
         return content.Accuracy(figures=figures, difference=difference, agreement=agreement)
+
+
+def _beside_limit(row: content.Measurement, work: Work | None, limits: Limits) -> content.Measurement:
+    """A row with the least time for its work, where that is known."""
+    if work is None or row.latency is None:
+        return row
+    seconds = work.seconds(limits)
+    bound = "bandwidth" if 2 * work.moving(limits) > seconds else "compute"
+    update = {"limit_ms": 1e3 * seconds, "limit_fraction": 1e3 * seconds / row.latency.median_ms, "bound": bound}
+    return row.model_copy(update=update)
 
 
 def _training_images(table: TaskTable) -> list[np.ndarray]:
