@@ -10,11 +10,11 @@ from tests.report.compare import small_networks
 from tvm_bnn.console import Progress
 from tvm_bnn.errors import DeviceError, InputError
 from tvm_bnn.report import __main__ as report
+from tvm_bnn.report import machine
 from tvm_bnn.report.compare import config, content, executors, judging, machines, measure, samples
 from tvm_bnn.report.compare.merge import merged
 from tvm_bnn.report.compare.store import Store
 from tvm_bnn.report.machine import Limits
-from tvm_bnn.report.peers import PEERS
 
 CONFIG = f"""
 title = "Small"
@@ -48,6 +48,15 @@ def written(folder, text=CONFIG):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("compare")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Ceilings from short loops."""
+    whole, small = machine.measure, {"calls": 2, "steps": 20, "copy_sizes": (1,)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(measure.HERE), "limits", staticmethod(lambda target: whole(target, **small)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +124,9 @@ def test_other_images_give_other_answers(measured, folder):
     subject = measure.load(chosen.network[1], (32, 64), "kitti-road")
     images = judging.images_of(chosen.task[0])
     run = executors.prepare("tvm_bnn", subject, measure.HERE, 1, folder, ()).run
-    for peer in PEERS:
-        if peer.name == "tvm-stock":
-            stock = executors.prepare(peer.name, subject, measure.HERE, 1, folder, ()).run
+    pytorch = executors.prepare("pytorch-eager", subject, measure.HERE, 1, folder, ()).run
     found = judging.judge(run, subject, images)
-    same = judging.judge(stock, subject, images)
+    same = judging.judge(pytorch, subject, images)
     assert not np.array_equal(found.classes[0], found.classes[1])
     assert found.agreement(same) > 0.95
     kept = judging.unpacked(measured.answers["kitti-road"]["binary"])
@@ -142,7 +149,7 @@ def test_other_settings_are_measured_anew(measured, folder, monkeypatch):
     def refuse(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(measure, "interleave", refuse)
+    monkeypatch.setattr(measure, "prepare", refuse)
     with pytest.raises(AssertionError, match="measured again"):
         chosen = written(folder, CONFIG.replace("rounds = 3", "rounds = 4"))
         measure.measure(chosen, Store(folder / "measured"), Progress(quiet=True))
