@@ -145,6 +145,7 @@ ISAS = (
     Isa("avx512", "x86_64", _AVX512, 512, 16, 32, "nibble"),
     Isa("avx2", "x86_64", frozenset({"avx2", "fma"}), 256, 8, 16, "nibble"),
     Isa("neon", "aarch64", frozenset({"neon"}), 128, 4, 32, "cnt"),
+    Isa("neon", "arm", frozenset({"neon"}), 128, 4, 16, "cnt"),
     # 8 lanes are two 128-bit registers on what is common, and LLVM splits them further where it must
     Isa("generic", "", frozenset(), 128, 8, 16, "scalar"),
 )

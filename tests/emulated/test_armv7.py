@@ -13,10 +13,11 @@ import tvm
 import tvm_ffi
 
 from tests.emulator import REQUIRED
-from tests.schedules import test_binary_product
+from tests.schedules import test_binary_product, test_upsampled_conv
 from tests.schedules.conftest import build, definition
 from tests.schedules.test_binary_conv import conv
 from tvm_bnn.lower import lower
+from tvm_bnn.report.inner_loop import count, inner_loop
 from tvm_bnn.schedules import schedule_module
 from tvm_bnn.schedules.apply import machine_code
 from tvm_bnn.targets import resolve
@@ -32,6 +33,10 @@ CASES = {
     "dilation 2": conv(128, 32, dilation=(2, 2), padding=(2, 2, 2, 2)),
     "groups": conv(64, 64, groups=2),
     "three filters": conv(64, 3),
+    "an odd number of words, a row of 7": conv(96, 128, size=(4, 7), out="both"),
+    "1x1": conv(128, 64, (1, 1), size=(3, 4)),
+    "sums beyond 16 bits": conv(7296, 32, size=(3, 3)),
+    "upsampled": test_upsampled_conv.CASES["x2, kernel 3x3"],
     "product": test_binary_product.CASES["6x65x100, integer"],
 }
 
@@ -69,10 +74,23 @@ def test_kernels_give_what_their_definitions_give(name, tmp_path):
     lowered = lower(module, target)
     made = schedule_module(lowered.module, lowered.family_of, target)
     calls = definition(lowered, data)
-    assert set(lowered.family_of.values()) & {"conv", "grouped_conv"}
+    assert set(lowered.family_of.values()) & {"conv", "grouped_conv", "upsampled_conv"}
     for kernel, (arguments, results) in calls.items():
         expected = results[-1]
         if lowered.family_of[kernel] != "elementwise":
             got = run(linked(made[kernel], target, tmp_path), arguments)
             assert np.unique(expected).size > 1
             np.testing.assert_array_equal(got, expected)
+
+
+def test_counts_are_added_in_pairs():
+    """Three instructions for 128 bits, and hardly anything of a tile put aside, although there are 16 registers."""
+    target = resolve(f"llvm -mcpu={CPU}", threads=1)
+    lowered = lower(build({"one": conv(128, 128, size=(14, 14))}, ["one"], ["one"])[0], target)
+    made = schedule_module(lowered.module, lowered.family_of, target)
+    (kernel,) = (name for name, family in lowered.family_of.items() if family == "conv")
+    module = tvm.IRModule({"main": made[kernel].with_attr("global_symbol", "main")})
+    loop = inner_loop(machine_code(module, target).mod.inspect_source("s"), "vcnt.8")
+    counts = count(loop, "vcnt.8")
+    assert counts == count(loop, "veor") == count(loop, "vpadal.u8") > 0
+    assert len(loop) < 5.5 * counts and not count(loop, "vpaddl.u8")

@@ -3,7 +3,8 @@
 A processor that counts the bits of a whole word at once (VPOPCNTDQ) adds the counts as they come: stage ``acc``.
 
 ``different_halves``: one that counts in bytes, and adds pairs of them to numbers of 16 bits in one instruction (NEON's
-CNT and UADALP), does as much with halves of words. A filter then has 16 bits of a vector, which hold its whole sum:
+CNT and UADALP; in 32 bits VPADAL, `pair_sums`), does as much with halves of words. A filter then has 16 bits of a
+vector, which hold its whole sum:
 
     acc[...] = sum over the halves of words of popcount(x ^ w)
 
@@ -53,6 +54,8 @@ HALF = WORD // 2
 HALF_LANES = 8
 #: Words of which an odd number is read at once, at most; vectors of weights that are loaded in pairs: those in 1 KiB.
 _MOST_ODD, _PAIRED = 7, 64
+#: Registers that hold a tile and the weights of several words.
+_AHEAD = 32
 _BYTE_COUNTS, _TABLE_ENTRY, _HALF = "bnn.byte_counts", "bnn.table_entry", "bnn.half"
 #: Bytes of a vector -> the instruction that looks each of them up in its sixteen neighbours.
 _SHUFFLES = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}
@@ -238,7 +241,8 @@ def different_halves(
     vectors = half_tile(width, padded_channels(filters), target)[1]
     # a loop remains: else LLVM would keep all weights of a tile for the next, which registers cannot hold
     once = ky_extent * kx_extent == 1
-    size = _words_together(held, vectors, held // 2 if once else held) if together else 1
+    several = together and target.registers >= _AHEAD  # else LLVM loads weights ahead, and spills
+    size = _words_together(held, vectors, held // 2 if once else held) if several else 1
     extents = {"ky": ky_extent, "kx": kx_extent * held // size, "kc": 2 * size}
     axes = [reader.reduce_axis(extent, name) for name, extent in extents.items()]
     ky, block, part = (axis.var for axis in axes)

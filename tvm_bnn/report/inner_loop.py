@@ -17,16 +17,16 @@ from tvm_bnn.targets import Target
 _NAMES = ("llvm-mca", *(f"llvm-mca-{version}" for version in range(30, 13, -1)))
 _ITERATIONS = 100
 _LABEL = re.compile(r"^(\.L\w+):")
-_BRANCH = re.compile(r"^\t(?:b\.\w+|b|cbn?z|tbn?z)\t(?:.*, )?(\.L\w+)$")
+_BRANCH = re.compile(r"^\t(?:b\.\w+|b[a-z]{0,2}|cbn?z|tbn?z)\t(?:.*, )?(\.L\w+)$")
 _CODE = re.compile(r"^\t[a-z]")
 
 
 def inner_loop(assembly: str, mnemonic: str) -> list[str]:
     """The instructions of the innermost loop that has most of one mnemonic; empty where no loop has any.
 
-    assembly : of AArch64, as LLVM prints it.
+    assembly : of Arm, 32 or 64 bits, as LLVM prints it.
     """
-    lines = [line.split("//")[0].rstrip() for line in assembly.splitlines()]
+    lines = [re.split("//|@", line)[0].rstrip() for line in assembly.splitlines()]
     begins = {found.group(1): place for place, line in enumerate(lines) if (found := _LABEL.match(line))}
     loops = []
     for end, line in enumerate(lines):
