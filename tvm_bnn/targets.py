@@ -317,7 +317,7 @@ def resolve(text: str, threads: int | None = None, gpu: bool = False) -> Target:
         threads = _threads(options.get("num-cores"), cpu, native)
     detected = not options.keys() & {"mcpu", "mtriple", "mattr"}
     in_tiles = _in_tiles(options.get("bits"), isa, detected)
-    name = _name(triple, cpu, mattr, detected)
+    name = _name(triple, cpu, mattr)
     return Target(
         name=name if in_tiles or not isa.matrix else f"{name}-{COUNTS}",
         isa=isa.name,
@@ -596,10 +596,11 @@ def _in_tiles(bits: str | None, isa: Isa, detected: bool) -> bool:
     return isa.matrix != "" and not (detected and "hypervisor" in host_flags())
 
 
-def _name(triple: str, cpu: str, mattr: tuple[str, ...], detected: bool) -> str:
-    """Short, unique and fit for a file name: the architecture is in it only where the processor leaves it open.
+def _name(triple: str, cpu: str, mattr: tuple[str, ...]) -> str:
+    """Short and fit for a file name: the processor, with the architecture where it leaves that open, and with the
+    schedules that it gets where features make them others than that processor's.
 
-    A detected machine bears its processor's name, with the schedules it gets where they are not that processor's.
+    A machine has one name, whether it is detected or described by its `text`.
     """
     arch = arch_of(triple)
     first = next((row.name for row in ARCHES if cpu in _cpus(row.triple)), arch)
@@ -607,9 +608,7 @@ def _name(triple: str, cpu: str, mattr: tuple[str, ...], detected: bool) -> str:
     if "linux" not in triple:
         name += f"-{triple.split('-', 1)[-1]}"
     isa, usual = (_isa_row(triple, _llvm_features(triple, cpu, features)) for features in (mattr, ()))
-    if not detected:
-        name += "".join(mattr)
-    elif isa is not usual:
+    if isa is not usual:
         name += f"-{isa.name}-{isa.popcount}"
     return re.sub(r"[^A-Za-z0-9_.+-]", "_", name)
 

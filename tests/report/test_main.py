@@ -150,6 +150,7 @@ def test_ours_is_compiled_for_each_target_that_is_named(measured, capsys):
     ("arguments", "said"),
     [
         (["networks", "--target", "llvm -mcpu=cortex-a72"], "(cortex-a72), whose code this machine cannot run"),
+        (["networks", "--target", "llvm", "llvm"], f"found 2 targets with the schedules of {host().name}"),
         (["kernels", "--target", "llvm"], "found --target with kernels; only networks and instructions take it"),
         (["ablation", "--rpc", "127.0.0.1:1"], "found a device with ablation; on a device, only networks"),
         (["networks", "--tracker", "127.0.0.1:1"], "found --tracker without --key"),

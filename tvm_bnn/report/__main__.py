@@ -169,7 +169,7 @@ def thread_counts(asked: Sequence[int] | None, cpus: int) -> list[int]:
 def targets_of(options: argparse.Namespace, site: Site) -> list[Callable[[int], Target]]:
     """Number of threads -> what ours is compiled for, of each that `--target` names; else that of the site.
 
-    Raises InputError for one that this machine cannot run, and for suites that compile for one alone.
+    Raises InputError for one that this machine cannot run, for two of one name, and for suites that compile for one.
     """
     if options.mcpu:
         return [partial(resolve, f"llvm -mcpu={options.mcpu}")]
@@ -181,6 +181,9 @@ def targets_of(options: argparse.Namespace, site: Site) -> list[Callable[[int], 
                 f"found --target {spec!r} ({found.name}), whose code this machine cannot run; name a device that can "
                 "(--rpc HOST:PORT, or --tracker HOST:PORT --key KEY), or leave it out"
             )
+    names = [resolve(spec, 1).name for spec in options.target or ()]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"found {len(repeated)} targets with the schedules of {repeated[0]}; name each kind once")
     return [partial(resolve, spec) for spec in options.target or ()] or [site.target]
 
 
