@@ -326,6 +326,11 @@ def test_a_loaded_network_is_saved_when_its_file_is_gone(network, x, y, tmp_path
     assert (tmp_path / "again.bnn").read_bytes() == before
 
 
+def test_code_for_a_processor_is_loaded_without_what_code_for_gpus_needs(network, x, y, monkeypatch):
+    monkeypatch.setattr(runtime.cubin, "taken_out", lambda: pytest.fail("TVM was given another compiler"))
+    assert torch.equal(runtime.Artifact(network.library, network.manifest)(x, y)[0], 2 * x)
+
+
 def test_loading_leaves_no_temporary_file(network, x, y, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime.tempfile, "tempdir", str(tmp_path))
     fresh = runtime.Artifact(network.library, network.manifest)

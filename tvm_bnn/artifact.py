@@ -129,9 +129,14 @@ def new_manifest(
         "target": dict(target),
         "layers": [dict(row) for row in layers],
         "versions": versions(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created": now(),
         "check": dict(check or {}),
     }
+
+
+def now() -> str:
+    """Date and time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:
@@ -167,6 +172,14 @@ def write(
     with whole_file(path) as file:
         file.write(header)
         file.write(payload)
+
+
+def make_folder(path: PathLike) -> None:
+    """Make a folder, and those that it is in, where they are not there. Raises OutputError."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path}: {error.strerror or error}; choose another folder") from error
 
 
 @contextlib.contextmanager

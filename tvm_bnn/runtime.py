@@ -6,6 +6,7 @@ has it already.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -132,7 +133,7 @@ class Artifact:
     def _load(self) -> Callable[..., Any]:
         if self._main is None:
             check_runs_here(self.manifest["target"])
-            with cubin.taken_out():
+            with cubin.taken_out() if self._on_gpu else contextlib.nullcontext():
                 module, self._library = load_library(self._library)
             weakref.finalize(self, self._library.close)
             self._main = VirtualMachine(module, self._device)["main"]

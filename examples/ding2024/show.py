@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tvm_bnn.artifact import make_folder
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.errors import InputError, OutputError
 from tvm_bnn.interrupt import held_back
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compiled = tvm_bnn.compile(binary, threads=threads, name="demo", progress=progress)
         scenes = demo_networks.draw(options.scenes, binary.config.input_size, progress)
         with progress.phase("save"):
-            _make_folders(folder)
+            make_folder(folder / "scenes")
             compiled.save(folder / "demo.bnn")
         networks = demo_networks.three(twin, binary, compiled, (folder / "demo.bnn").stat().st_size)
         results = demo_networks.measure(networks, scenes, binary.preprocessing, options.rounds, progress)
@@ -72,13 +73,6 @@ def _check_folder(folder: Path) -> None:
         raise OutputError(
             f"cannot write to {folder}: no file can be made in {existing} ({error.strerror}); choose another folder"
         ) from error
-
-
-def _make_folders(folder: Path) -> None:
-    try:
-        (folder / "scenes").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}; choose another") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,6 @@
 """The runs of an ablation, one after the other, and what they say so far."""
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from tvm_bnn.artifact import whole_file
 from tvm_bnn.examples.data.tasks import task_named
 from tvm_bnn.examples.training.cases import Case, all_cases, shipped_cases
 from tvm_bnn.examples.training.plan import PRESETS, Plan, as_plan
@@ -64,7 +64,8 @@ def ablate(
                 with writing(out):
                     shutil.copyfile(folder / f"{case.name}.safetensors", out / f"{shipped[case]}.safetensors")
             described = describe(records)
-            _write(out / "ablation.json", described)
+            with whole_file(out / "ablation.json") as file:
+                file.write((json.dumps(described, indent=1, allow_nan=False) + "\n").encode())
             left = _left(time.monotonic() - begun, made_steps, sum(steps[len(records) :]))
             print(f"{len(records)}/{len(cases)} {case.name}: {_told(record)}{left}", flush=True)
     for finding in described.get("findings", []):
@@ -86,10 +87,3 @@ def _told(record: Record) -> str:
 def _left(seconds: float, made: int, steps: int) -> str:
     """How long so many steps will take, from what was made in these seconds."""
     return f"; about {seconds / made * steps / 60:.0f} min left" if made and steps else ""
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    beside = path.with_suffix(".partial")
-    with writing(path):
-        beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        os.replace(beside, path)

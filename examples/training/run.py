@@ -11,7 +11,6 @@ from the seed and the number of the step alone. On a CPU, what comes out is then
 
 import io
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from tvm_bnn.artifact import whole_file
 from tvm_bnn.errors import InputError, OutputError
 from tvm_bnn.examples.ding2024.model import Ding2024
 from tvm_bnn.examples.ding2024.twin import FLOAT_CONVOLUTIONS, float_twin
@@ -149,7 +149,7 @@ class Run:
         return loss if soft is None else loss + self.plan.distil * F.cross_entropy(coarse, soft)
 
     def save(self) -> None:
-        """Write the progress, whole or not at all."""
+        """Write the progress, whole or not at all. Raises OutputError."""
         content = {
             "plan": json.dumps(asdict(self.plan)),
             "model": self.model.state_dict(),
@@ -159,11 +159,10 @@ class Run:
             "losses": self.losses,
             "recent": self.recent,
         }
-        whole, beside = io.BytesIO(), self.state.with_suffix(".partial")
+        whole = io.BytesIO()
         torch.save(content, whole)
-        with writing(self.state):
-            beside.write_bytes(whole.getbuffer())
-            os.replace(beside, self.state)
+        with whole_file(self.state) as file:
+            file.write(whole.getbuffer())
 
     def network(self, argmax: bool) -> Ding2024:
         """What is trained so far, as a compact checkpoint gives it back: rounded, in eval mode, on the CPU.

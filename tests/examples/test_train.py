@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from tvm_bnn.artifact import DEFAULT_PREPROCESSING
 from tvm_bnn.errors import InputError, ModelError
 from tvm_bnn.examples.ding2024 import DEMO, Ding2024Config, build, example_inputs, float_twin
 from tvm_bnn.examples.ding2024 import train as train_module
@@ -264,6 +265,20 @@ def test_iou_by_hand():
     # background: 1 of 3; road: 3 and 1 of 4 and 1; lane: 1 and 3 of 2 and 3, the ignored pixel not counted
     expected = {"background": 100 / 3, "road": 80.0, "lane": 80.0}
     assert result == pytest.approx({**expected, "mIoU": sum(expected.values()) / 3})
+
+
+def test_a_class_that_is_nowhere_is_not_in_the_mean():
+    true = torch.tensor([[[0, 0, 1, IGNORED]]])
+    found = iou([(torch.tensor([[[0, 1, 1, 0]]]), true)], 4)
+    assert found == {"background": 50.0, "road": 50.0, "lane": 0.0, "vehicle": 0.0, "mIoU": 50.0}
+    # one that is predicted alone is wrong, and in the mean
+    assert iou([(torch.tensor([[[0, 2, 1, 0]]]), true)], 4)["mIoU"] == 50.0
+
+
+def test_pixels_of_a_network_that_says_nothing_of_them():
+    image = torch.arange(24, dtype=torch.uint8).reshape(2, 4, 3).numpy()
+    found = normalise(image, DEFAULT_PREPROCESSING)
+    assert found.shape == (1, 3, 2, 4) and found[0, 2, 1, 3] == pytest.approx(23 / 255)
 
 
 @pytest.mark.parametrize("upsampling", ["nearest", "transposed"])

@@ -4,8 +4,8 @@ import pytest
 
 from tests import emulator
 from tests.report.compare import small_networks
+from tests.report.small import quick_ceilings
 from tvm_bnn.console import Progress
-from tvm_bnn.report import machine
 from tvm_bnn.report.compare import config, measure
 from tvm_bnn.report.compare.store import Store
 from tvm_bnn.targets import host
@@ -30,10 +30,7 @@ name = "there"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Ceilings from short loops."""
-    measured = machine.measure
-    small = {"calls": 2, "steps": 20, "copy_sizes": (1,)}
-    monkeypatch.setattr(machine, "measure", lambda target, **given: measured(target, **small, **given))
+    quick_ceilings(monkeypatch)
 
 
 def compared(folder, where):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests import emulator
-from tests.report.small import SMALL
+from tests.report.small import SHORT, SMALL, quick_ceilings
 from tvm_bnn.emulated import processor
 from tvm_bnn.errors import InputError
 from tvm_bnn.report import __main__ as command
@@ -19,18 +19,14 @@ from tvm_bnn.targets import host, resolve
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Ceilings from short loops."""
-    monkeypatch.setattr(machine, "CALLS", 2)
-    measured = machine.measure
-    small = {"calls": 2, "steps": 20, "copy_sizes": (1,)}
-    monkeypatch.setattr(machine, "measure", lambda target, **given: measured(target, **small, **given))
+    quick_ceilings(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def rows(device):
     with client.connect(*device) as session:
         there = OnDevice(session)
-        limits = {1: machine.measure(there.target(1), calls=2, steps=20, copy_sizes=(1,), fastest=there._fastest)}
+        limits = {1: machine.measure(there.target(1), **SHORT, fastest=there._fastest)}
         return measure([SMALL], limits, there.peers, 3, None, site=there)
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import tvm
 from tvm import relax
@@ -44,6 +45,8 @@ PRODUCTS = frozenset({"bnn.bmatmul", "bnn.weighted_mean"})
 #: Reductions; those over more than the channels end only when the whole map is known.
 REDUCTIONS = frozenset("relax.mean relax.sum relax.max relax.min relax.nn.softmax relax.nn.adaptive_avg_pool2d".split())
 CHANNELS = 1
+#: Binary multiply-accumulates that papers count as one operation: those of a machine word.
+WORD = 64
 
 
 @dataclass
@@ -69,6 +72,10 @@ class Work:
             (self.bfloat16_macs, max(limits.fp32, (limits.tiles or 0) / 2)),  # half as many fit a tile
         ]
         return sum(macs / rate for macs, rate in computing) + self.moving(limits)
+
+    def bound(self, limits: Limits) -> Literal["compute", "bandwidth"]:
+        """Which part of the limit is the larger one."""
+        return "bandwidth" if 2 * self.moving(limits) > self.seconds(limits) else "compute"
 
     def moving(self, limits: Limits) -> float:
         """The part of it that moves tensors, in seconds."""

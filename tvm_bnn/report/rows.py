@@ -51,7 +51,7 @@ def compared(work: Work, limits: Limits, timings: Mapping[str, Timing]) -> Compa
         "ours_ms": 1e3 * ours.median,
         "limit_ms": 1e3 * limit,
         "ceiling_fraction": limit / ours.median,
-        "bound": "bandwidth" if 2 * work.moving(limits) > limit else "compute",
+        "bound": work.bound(limits),
         "peers": {name: 1e3 * timing.median for name, timing in others.items()},
         "spread": max(timing.spread for timing in timings.values()),
         "spreads": {name: timing.spread for name, timing in timings.items()},

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from tvm_bnn.report.limit import WORD
 from tvm_bnn.report.rows import OURS
 from tvm_bnn.report.timing import MAX_SPREAD
 
@@ -108,17 +109,13 @@ def _memory(row: Row, name: str) -> str:
     return f"{row['memory_mb'][name]:.0f} ({row['growth_mb'][name]:.1f})" if name in row["memory_mb"] else "-"
 
 
-#: Binary multiply-accumulates that papers count as one operation: those of a machine word.
-_WORD = 64
-
-
 def _operations(row: Row) -> str:
     """How many operations ours and the float twin take, which says less than their times."""
-    ours = row["float_macs"] + row["binary_macs"] / _WORD
+    ours = row["float_macs"] + row["binary_macs"] / WORD
     return (
         f"{row['name']}: {row['binary_macs'] / GIGA:.2f} G binary and {row['float_macs'] / GIGA:.2f} G float MACs; the "
         f"float twin {row['twin_macs'] / GIGA:.2f} G float MACs, {row['twin_macs'] / ours:.0f} times as many if "
-        f"{_WORD} binary ones are one"
+        f"{WORD} binary ones are one"
     )
 
 

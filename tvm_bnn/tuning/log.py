@@ -7,7 +7,6 @@ target, of other software or known already is skipped, and the reader says how m
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import json
 import os
@@ -18,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tvm_bnn import tuning_logs
+from tvm_bnn import artifact, tuning_logs
 from tvm_bnn.errors import InputError, OutputError
 
 #: Folder of records in the working directory.
@@ -58,7 +57,7 @@ class Record:
     failure: str = ""
     beside: Sequence[float] = field(default_factory=list)
     unit: str = SECONDS
-    date: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+    date: str = field(default_factory=artifact.now)
     software: Mapping[str, str] = field(default_factory=software)
 
     @property

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.report.compare import small_networks
+from tests.report.small import quick_ceilings
 from tvm_bnn.console import Progress
 from tvm_bnn.errors import DeviceError, InputError
 from tvm_bnn.report import __main__ as report
-from tvm_bnn.report import machine
 from tvm_bnn.report.compare import config, content, executors, judging, machines, measure, samples
 from tvm_bnn.report.compare.merge import merged
 from tvm_bnn.report.compare.store import Store
@@ -52,10 +52,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Ceilings from short loops."""
-    whole, small = machine.measure, {"calls": 2, "steps": 20, "copy_sizes": (1,)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(measure.HERE), "limits", staticmethod(lambda target: whole(target, **small)))
+        quick_ceilings(patch)
         yield
 
 
@@ -156,20 +154,7 @@ def test_other_settings_are_measured_anew(measured, folder, monkeypatch):
 
 
 def whole(measured, folder, title="Small"):
-    return content.Report(
-        title=title,
-        made="2026-01-01T00:00:00+00:00",
-        commands=["compare"],
-        notes=measured.notes,
-        machines=measured.machines,
-        tasks=measured.tasks,
-        networks=measured.networks,
-        measurements=measured.measurements,
-        samples=samples.write(measured, folder),
-        sweeps=[],
-        ablations=[],
-        verdicts=[],
-    )
+    return measured.report(title, ["compare"], samples.write(measured, folder))
 
 
 def test_report_is_read_back_as_written(measured, folder):

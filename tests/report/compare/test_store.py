@@ -22,7 +22,7 @@ def test_found_again_in_another_run_as_the_same_data(tmp_path):
     first = Store(tmp_path).get("times", key, measure)
     again = Store(tmp_path).get("times", dict(reversed(key.items())), measure)
     assert measure.calls == 1 and first == again == {"value": [1.5, 1]}
-    assert Store(tmp_path).has("times", key)
+    assert Store(tmp_path).get("times", key, lambda: pytest.fail("measured again")) == first
 
 
 @pytest.mark.parametrize("other", [{"threads": 1}, {"threads": 2, "more": 1}, {}])

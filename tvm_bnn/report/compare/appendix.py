@@ -79,12 +79,8 @@ def branches(report: Report) -> Iterator[Section]:
         yield Section("Parallel branches", [Text(about), *tables, Gallery("branches")])
 
 
-def data_of(ablation: Mapping[str, Any]) -> str:
-    return wording.labelled(str(ablation.get("data_set", "unnamed data")), bool(ablation.get("synthetic")))
-
-
 def training(ablation: Mapping[str, Any]) -> Iterator[Section]:
-    metric, unit, data = str(ablation.get("metric", "")), str(ablation.get("unit", "")), data_of(ablation)
+    metric, unit, data = str(ablation.get("metric", "")), str(ablation.get("unit", "")), wording.trained_on(ablation)
     blocks: list[Block] = [Text("One factor at a time, several seeds each. A row is a run.")]
     runs = ablation.get("runs", ())
     keys = [key for key in ("branches", "attention", "upsampling", "seed") if any(key in run for run in runs)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tvm_bnn.artifact import now
 from tvm_bnn.console import ArgumentParser, Progress
 from tvm_bnn.errors import InputError
 
@@ -31,31 +31,15 @@ def compare(arguments: Sequence[str]) -> int:
     chosen = configuration.read(Path(options.config))
     ablations = [_ablation(path) for path in chosen.ablations]
     from tvm_bnn.report.compare import measure, page, samples
-    from tvm_bnn.report.compare.content import Report
     from tvm_bnn.report.compare.store import Store
-    from tvm_bnn.report.compare.verdicts import verdicts
 
     folder = Path(options.output)
     store = Store(folder / STORE, options.fresh)
     with Progress() as progress:
         measured = measure.measure(chosen, store, progress)
         with progress.phase("write"):
-            report = Report(
-                title=chosen.title,
-                made=_now(),
-                commands=_commands(arguments, measured),
-                notes=measured.notes,
-                machines=measured.machines,
-                tasks=measured.tasks,
-                networks=measured.networks,
-                measurements=measured.measurements,
-                samples=samples.write(measured, folder),
-                sweeps=measured.sweeps,
-                ablations=ablations,
-                verdicts=[],
-            )
-            report = report.model_copy(update={"verdicts": verdicts(report)})
-            page.write(report, folder)
+            commands, shown = _commands(arguments, measured), samples.write(measured, folder)
+            report = page.conclude(measured.report(chosen.title, commands, shown, ablations), folder)
     _tell(report, folder)
     return 0
 
@@ -74,16 +58,13 @@ def merge(arguments: Sequence[str]) -> int:
         raise InputError(f"found one report ({options.reports[0]}); two or more are merged")
     from tvm_bnn.report.compare import content, page
     from tvm_bnn.report.compare.merge import copy_samples, merged
-    from tvm_bnn.report.compare.verdicts import verdicts
 
     folder, paths = Path(options.output), [Path(path) for path in options.reports]
     read = [content.read(path) for path in paths]
     moved = [copy_samples(each, path.parent, folder, n) for n, (each, path) in enumerate(zip(read, paths, strict=True))]
     report = merged(moved, options.title)
-    report = report.model_copy(update={"made": _now(), "commands": [_command("merge", arguments), *report.commands]})
-    report = report.model_copy(update={"verdicts": verdicts(report)})
-    page.write(report, folder)
-    _tell(report, folder)
+    report = report.model_copy(update={"made": now(), "commands": [_command("merge", arguments), *report.commands]})
+    _tell(page.conclude(report, folder), folder)
     return 0
 
 
@@ -131,10 +112,6 @@ def _commands(arguments: Sequence[str], measured) -> list[str]:
 
 def _command(name: str, arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "tvm_bnn.report", name, *arguments])
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _tell(report, folder: Path) -> None:

@@ -31,7 +31,8 @@ class Prepared:
     """A network that can be run.
 
     run : once, on the subject's input. memory : of an inference; None where that cannot be told.
-    made, path, seconds : of ours, what was compiled, its file, and how long that took.
+    made, path, seconds : of ours, what was compiled, its file, and how long that took. tuned : how many of its layers
+        have a tuned schedule.
     """
 
     run: Callable[[], Any]
@@ -39,11 +40,7 @@ class Prepared:
     made: Compilation | None = None
     path: Path | None = None
     seconds: float | None = None
-
-    @property
-    def tuned(self) -> int | None:
-        """How many layers of ours have a tuned schedule."""
-        return None if self.made is None else sum(row["tuned"] for row in self.made.artifact.explain())
+    tuned: int | None = None
 
 
 def prepare(
@@ -68,14 +65,15 @@ def _ours(executor: str, subject: Subject, site: Site, threads: int, folder: Pat
     start = time.perf_counter()
     made = compile_source(load_source(subject.module, (subject.pixels,)), target, records=records)
     seconds = time.perf_counter() - start
-    if executor == TUNED and not any(row["tuned"] for row in made.artifact.explain()):
+    tuned = sum(row["tuned"] for row in made.artifact.explain())
+    if executor == TUNED and not tuned:
         raise LeftOut(
             f"no tuning record fits it on {target.name} with {threads} threads; python -m tvm_bnn.tune makes them"
         )
     path = folder / f"{executor}.{threads}.bnn"
     made.artifact.save(path)
     arrays = [subject.pixels.numpy()]
-    return Prepared(site.run(made, arrays), lambda: site.memory(path, arrays, threads), made, path, seconds)
+    return Prepared(site.run(made, arrays), lambda: site.memory(path, arrays, threads), made, path, seconds, tuned)
 
 
 def _peer(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from tvm_bnn.examples.data.transforms import Resize
 from tvm_bnn.report.compare import content
 from tvm_bnn.report.compare.config import TaskTable
 from tvm_bnn.report.compare.subjects import Subject
-from tvm_bnn.report.peers import first_of
+from tvm_bnn.report.peers import first_of, refresh
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class Images:
     data: DataSet
     samples: Sequence[Sample]
     seed: int | None
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all images and truths."""
+        whole = hashlib.sha256()
+        for sample in self.samples:
+            whole.update(sample.image.tobytes() + sample.truth.tobytes())
+        return whole.hexdigest()
 
     def described(self, size: tuple[int, int]) -> content.Task:
         """For the report."""
@@ -51,21 +61,26 @@ class Images:
         )
 
 
-def images_of(table: TaskTable) -> Images:
-    """The first images of a task's split, resized; drawn where there is no data set.
+def data_of(table: TaskTable, split: str, count: int) -> DataSet:
+    """A split of a task's data set, resized; where there is none, `count` images that are drawn.
 
-    Raises InputError where the data set is incomplete, or smaller.
+    Raises InputError where the data set is incomplete.
     """
     task, resize = task_named(table.data_set), Resize(table.size)
     if table.data_root is None:
-        data = draw_data(task, table.split, table.images, table.seed, table.size, resize)
-        return Images(data, list(data), table.seed)
-    data = open_data(task, table.data_root, table.split, resize)
+        return draw_data(task, split, count, table.seed, table.size, resize)
+    return open_data(task, table.data_root, split, resize)
+
+
+def images_of(table: TaskTable) -> Images:
+    """As many images of a task's split as are to be judged. Raises InputError where it is incomplete, or smaller."""
+    data = data_of(table, table.split, table.images)
     if len(data) < table.images:
         raise InputError(f"found {len(data)} images in {table.split} of {data.name}; {table.images} are to be judged")
     # spread over the split, so that no sequence of the recording stands for all
     step = len(data) / table.images
-    return Images(data, [data[int(index * step)] for index in range(table.images)], None)
+    samples = [data[int(index * step)] for index in range(table.images)]
+    return Images(data, samples, table.seed if table.data_root is None else None)
 
 
 def headline(task: Task) -> tuple[str, Figure]:
@@ -91,12 +106,10 @@ class Judged:
 def judge(run: Callable[[], Any], subject: Subject, images: Images) -> Judged:
     """Run the network on every image. `run` reads the subject's input; one on a device is told that it changed."""
     metric = metric_of(images.data.task)
-    refresh = getattr(run, "refresh", None)
     classes = []
     for sample in images.samples:
         subject.show(sample.image)
-        if refresh is not None:
-            refresh()
+        refresh(run)
         output = np.asarray(first_of(run()))
         metric.update(predictions(output, images.data.task)[0], sample.truth)
         classes.append(_classes(output).astype(np.uint8))
@@ -114,7 +127,7 @@ def _classes(output: np.ndarray) -> np.ndarray:
 
 def packed(classes: Iterable[np.ndarray]) -> list[str]:
     """Class maps as text: PNGs in base 64."""
-    return [base64.b64encode(_png(each)).decode() for each in classes]
+    return [base64.b64encode(png(each)).decode() for each in classes]
 
 
 def unpacked(texts: Iterable[str]) -> list[np.ndarray]:
@@ -122,7 +135,8 @@ def unpacked(texts: Iterable[str]) -> list[np.ndarray]:
     return [np.array(Image.open(io.BytesIO(base64.b64decode(text)))) for text in texts]
 
 
-def _png(classes: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
+    """Classes [H, W] or colours [H, W, 3], uint8, as a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(classes).save(file, "png")
+    Image.fromarray(pixels).save(file, "png")
     return file.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import psutil
@@ -73,6 +74,7 @@ def best(looks: Sequence[Limits]) -> Limits:
     )
 
 
+@cache
 def versions() -> dict[str, str]:
     """Of everything that takes part, as far as it is installed."""
     return {**own_versions(), **installed()}

@@ -7,10 +7,9 @@ What runs a network is made when the first cell asks for it: a run that is resum
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -21,17 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tvm_bnn import artifact
 from tvm_bnn.console import Progress
 from tvm_bnn.emulated import processor
 from tvm_bnn.errors import DeviceError
-from tvm_bnn.examples.data.dataset import draw_data, open_data
-from tvm_bnn.examples.data.tasks import task_named
-from tvm_bnn.examples.data.transforms import Resize
 from tvm_bnn.report import instructions
 from tvm_bnn.report.compare import content, energy, machines, sweep
 from tvm_bnn.report.compare.config import Config, TargetTable, TaskTable
 from tvm_bnn.report.compare.executors import LeftOut, Prepared, prepare
-from tvm_bnn.report.compare.judging import Images, Judged, images_of, judge, packed
+from tvm_bnn.report.compare.judging import Images, Judged, data_of, images_of, judge, packed
 from tvm_bnn.report.compare.latency import latency
 from tvm_bnn.report.compare.plan import planned
 from tvm_bnn.report.compare.store import Store, source_digest
@@ -39,6 +36,7 @@ from tvm_bnn.report.compare.subjects import Subject, load
 from tvm_bnn.report.limit import Work, work_of
 from tvm_bnn.report.machine import MB, Limits
 from tvm_bnn.report.networks import without_onednn
+from tvm_bnn.report.peers import refresh
 from tvm_bnn.report.peers.pytorch_eager import PEER as PYTORCH
 from tvm_bnn.report.peers.pytorch_eager import module_run
 from tvm_bnn.report.rows import OURS
@@ -67,6 +65,29 @@ class Measured:
     images: dict[str, Images] = field(default_factory=dict)
     answers: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def report(
+        self,
+        title: str,
+        commands: Sequence[str],
+        samples: Sequence[content.Sample],
+        ablations: Sequence[dict[str, Any]] = (),
+    ) -> content.Report:
+        """The whole, made now; verdicts are to be added. samples : see `samples.write`."""
+        return content.Report(
+            title=title,
+            made=artifact.now(),
+            commands=list(commands),
+            notes=self.notes,
+            machines=self.machines,
+            tasks=self.tasks,
+            networks=self.networks,
+            measurements=self.measurements,
+            samples=list(samples),
+            sweeps=self.sweeps,
+            ablations=list(ablations),
+            verdicts=[],
+        )
 
 
 @dataclass(frozen=True)
@@ -183,13 +204,9 @@ class _Comparison:
 
     def _key(self, subject: Subject) -> dict[str, Any]:
         """What a result of a network on its images depends on."""
-        images = self.measured.images[subject.table.task]
-        digest = hashlib.sha256()
-        for sample in images.samples:
-            digest.update(sample.image.tobytes() + sample.truth.tobytes())
         return {
             "network": subject.sha256,
-            "images": digest.hexdigest(),
+            "images": self.measured.images[subject.table.task].digest,
             "samples": self.config.samples,
             "source": source_digest(),
             "software": machines.versions(),
@@ -231,7 +248,7 @@ class _Comparison:
             key = {
                 "machine": machines.identity(now),
                 "threads": threads,
-                "sweep": sweep.key(self.config.sweep),
+                "sweep": self.config.sweep.model_dump(),
                 "rounds": self.config.rounds,
                 "seed": self.config.seed,
                 "source": source_digest(),
@@ -262,7 +279,7 @@ class _Comparison:
                     # a fixed image: how often a loop runs does not depend on it
                     subject.show(self.measured.images[subject.table.task].samples[0].image)
                     layers = instructions.layers_of(subject.name, subject.module, (subject.pixels,), target)
-                    return {"instructions": sum(layer["instructions"] for layer in layers), "measured": _now()}
+                    return {"instructions": sum(layer["instructions"] for layer in layers), "measured": artifact.now()}
 
             key = {"machine": machines.identity(machine), "network": subject.sha256, "source": source_digest()}
             found = self.store.get("instructions", {**key, "size": list(subject.pixels.shape)}, counted)
@@ -354,7 +371,7 @@ class _Group:
                 told[entry.name] = {"left_out": str(reason)}
             entry.subject.show(image)
         for one in ready.values():
-            getattr(one.run, "refresh", lambda: None)()
+            refresh(one.run)
         with self.whole.progress.phase(f"{self.name}: times"):
             runs = {entry.name: repeated(getattr(one.run, "seconds", one.run)) for entry, one in ready.items()}
             timings = interleave(runs, self.whole.config.rounds)
@@ -364,7 +381,7 @@ class _Group:
                 "left_out": None,
                 "samples": list(timings[entry.name].samples),
                 "energy_mj": spent,
-                "measured": _now(),
+                "measured": artifact.now(),
                 **(self._of_ours(entry, one) if one.made else {}),
             }
         return told
@@ -445,19 +462,14 @@ def _beside_limit(row: content.Measurement, work: Work | None, limits: Limits) -
     """A row with the least time for its work, where that is known."""
     if work is None or row.latency is None:
         return row
-    seconds = work.seconds(limits)
-    bound = "bandwidth" if 2 * work.moving(limits) > seconds else "compute"
-    update = {"limit_ms": 1e3 * seconds, "limit_fraction": 1e3 * seconds / row.latency.median_ms, "bound": bound}
+    limit = 1e3 * work.seconds(limits)
+    update = {"limit_ms": limit, "limit_fraction": limit / row.latency.median_ms, "bound": work.bound(limits)}
     return row.model_copy(update=update)
 
 
 def _training_images(table: TaskTable) -> list[np.ndarray]:
     """The first few of a task's training images, resized."""
-    task, resize = task_named(table.data_set), Resize(table.size)
-    if table.data_root is None:
-        data = draw_data(task, "train", CALIBRATION, table.seed, table.size, resize)
-    else:
-        data = open_data(task, table.data_root, "train", resize)
+    data = data_of(table, "train", CALIBRATION)
     return [data[index].image for index in range(min(CALIBRATION, len(data)))]
 
 
@@ -477,7 +489,3 @@ def _measured_limits(site: Site, target: Target) -> dict[str, Any]:
 def _limits(row: dict[str, Any]) -> Limits:
     """The other way; JSON has made text of the sizes."""
     return Limits(**{**row, "copy": {int(size): rate for size, rate in row["copy"].items()}})
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

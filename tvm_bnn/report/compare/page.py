@@ -16,12 +16,12 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tvm_bnn.artifact import whole_file
-from tvm_bnn.errors import OutputError
+from tvm_bnn.artifact import make_folder, whole_file
 from tvm_bnn.report.compare import pictures
 from tvm_bnn.report.compare.content import Report
 from tvm_bnn.report.compare.markdown import escaped, table
 from tvm_bnn.report.compare.sections import introduction, sections
+from tvm_bnn.report.compare.verdicts import verdicts
 
 PLOTS = "plots"
 #: Pixels of a screen to an inch, as browsers count them.
@@ -38,15 +38,19 @@ class Shown(NamedTuple):
     height: int
 
 
+def conclude(report: Report, folder: Path) -> Report:
+    """Add the verdicts that its numbers allow, and write it; see `write`."""
+    report = report.model_copy(update={"verdicts": verdicts(report)})
+    write(report, folder)
+    return report
+
+
 def write(report: Report, folder: Path) -> None:
     """Write the report into a folder, which is made where it is not there; verdicts are those that it has.
 
     Samples are drawn where their files are in `folder`. Every file is written whole. Raises OutputError.
     """
-    try:
-        (folder / PLOTS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make {folder / PLOTS}: {error.strerror or error}; choose another folder") from error
+    make_folder(folder / PLOTS)
     shown: defaultdict[str, list[Shown]] = defaultdict(list)
     for picture in pictures.pictures(report, folder):
         file = f"{PLOTS}/{picture.name}.svg"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from tvm_bnn.artifact import whole_file
-from tvm_bnn.errors import OutputError
+from tvm_bnn.artifact import make_folder, whole_file
 from tvm_bnn.report.compare.content import Network, Sample, Task
-from tvm_bnn.report.compare.judging import unpacked
+from tvm_bnn.report.compare.judging import png, unpacked
 from tvm_bnn.report.compare.measure import Measured
 
 FOLDER = "samples"
@@ -22,10 +19,7 @@ _DIFFERENT, _SAME, _IGNORED = (213, 94, 0), (225, 225, 225), (0, 0, 0)
 
 def write(measured: Measured, folder: Path) -> list[Sample]:
     """Write the pictures to `folder`/samples; the samples with their file names. Raises OutputError."""
-    try:
-        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder / FOLDER}: {error.strerror or error}") from error
+    make_folder(folder / FOLDER)
     found = []
     for name, task in measured.tasks.items():
         answers = {network: unpacked(texts) for network, texts in measured.answers.get(name, {}).items()}
@@ -50,10 +44,8 @@ def _sample(
 ) -> Sample:
     def saved(what: str, pixels: np.ndarray) -> str:
         path = f"{FOLDER}/{name}-{place}-{what}.png"
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "png")
-        with whole_file(folder / path) as out:
-            out.write(file.getvalue())
+        with whole_file(folder / path) as file:
+            file.write(png(pixels))
         return path
 
     predictions = {

@@ -34,7 +34,7 @@ def introduction(report: Report) -> list[str]:
     """What stands under the title."""
     lines = [f"Made {report.made}."]
     drawn = [wording.data_set(task) for task in report.tasks.values() if task.synthetic]
-    drawn += [appendix.data_of(each) for each in report.ablations if each.get("synthetic")]
+    drawn += [wording.trained_on(each) for each in report.ablations if each.get("synthetic")]
     if drawn:
         lines.append(
             f"Synthetic data: images of {', '.join(dict.fromkeys(drawn))} are drawn by a program; figures on them "

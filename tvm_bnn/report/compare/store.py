@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import tvm_bnn
-from tvm_bnn.artifact import whole_file
-from tvm_bnn.errors import OutputError
+from tvm_bnn.artifact import make_folder, whole_file
 
 
 class Store:
@@ -23,16 +22,9 @@ class Store:
     def __init__(self, folder: Path, fresh: bool = False) -> None:
         """fresh : measure everything again. Raises OutputError where the folder cannot be made."""
         self._folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}; choose another") from error
+        make_folder(folder)
         #: Files that a fresh run leaves aside until it has written them itself.
         self._aside = set(folder.glob("*.json")) if fresh else set()
-
-    def has(self, kind: str, key: Mapping[str, Any]) -> bool:
-        """Whether it is there."""
-        return self._found(kind, key) is not None
 
     def get(self, kind: str, key: Mapping[str, Any], measure: Callable[[], Any]) -> Any:
         """What was measured under this key, now or before, as plain data."""

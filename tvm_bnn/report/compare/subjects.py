@@ -14,18 +14,17 @@ from torch import Tensor, nn
 from tvm_bnn.artifact import DEFAULT_PREPROCESSING, Preprocessing
 from tvm_bnn.compiler import analysed
 from tvm_bnn.errors import InputError
+from tvm_bnn.examples.ding2024.accuracy import normalise
 from tvm_bnn.examples.ding2024.macs import count_macs
 from tvm_bnn.examples.ding2024.weights import load_compact, read_compact
 from tvm_bnn.frontend.checkpoint import load_weights
 from tvm_bnn.frontend.factory import call_factory, is_factory
 from tvm_bnn.frontend.source import load_source
-from tvm_bnn.relay_passes.decisions import Decisions
 from tvm_bnn.report.compare.config import NetworkTable
 from tvm_bnn.report.compare.content import Network, Refused
+from tvm_bnn.report.limit import WORD
 from tvm_bnn.report.networks import weight_bytes
 
-#: Binary multiply-accumulates that papers count as one operation: those of a machine word.
-WORD = 64
 #: What a configuration may say of a network.
 _ASPECTS = ("branches", "attention", "upsampling")
 
@@ -52,16 +51,14 @@ class Subject:
 
     def show(self, image: np.ndarray) -> None:
         """Make an image uint8 [H, W, 3] the input."""
-        mean, std = (torch.tensor(self.preprocessing[key]).reshape(1, 3, 1, 1) for key in ("mean", "std"))
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-        self.pixels.copy_((pixels * self.preprocessing["scale"] - mean) / std)
+        self.pixels.copy_(normalise(image, self.preprocessing))
 
     def facts(self) -> dict[str, Any]:
         """`Network` without `reduction`, as plain data; what decides about layers is asked of the graph passes."""
         _, decisions = analysed(load_source(self.module, (self.pixels,)))
         binary = sum(layer.macs for layer in decisions.layers if layer.decision == "binary")
         # of a float network, counting shapes is enough, and counts what graph passes remove as well
-        total = max(binary, count_macs(self.module, (self.pixels,)) if not binary else _macs(decisions))
+        total = sum(layer.macs for layer in decisions.layers) if binary else count_macs(self.module, (self.pixels,))
         config = getattr(self.module, "config", None)
         aspects: dict[str, Any] = {name: getattr(config, name, None) for name in _ASPECTS}
         return Network(
@@ -87,10 +84,6 @@ class Subject:
                 if binary and layer.decision != "binary"
             ],
         ).model_dump()
-
-
-def _macs(decisions: Decisions) -> int:
-    return sum(layer.macs for layer in decisions.layers)
 
 
 def load(table: NetworkTable, size: tuple[int, int], data_set: str) -> Subject:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -51,8 +50,3 @@ def measure(
     name = f"ding2024 demo, random weights (seed {seed})"
     sweep = BranchSweep(network=name, machine=machine, threads=limits.threads, size=table.size, counts=counts)
     return sweep.model_dump()
-
-
-def key(table: SweepTable) -> Mapping[str, Any]:
-    """What tells one sweep from another."""
-    return table.model_dump()

@@ -271,7 +271,7 @@ def _branches(sweep: BranchSweep) -> Iterator[Verdict]:
 def _training(ablation: Mapping[str, Any]) -> Iterator[Verdict]:
     """What was found in training one factor at a time: comparisons by factor, then the findings as they are."""
     task, unit, metric = ablation.get("task"), ablation.get("unit", ""), ablation.get("metric", "the metric")
-    on = wording.labelled(str(ablation.get("data_set", "unnamed data")), bool(ablation.get("synthetic")))
+    on = wording.trained_on(ablation)
     for factor, members in groupby(ablation.get("comparisons", ()), lambda each: each.get("factor", "")):
         parts, alike, numbers = [], [], {}
         for each in members:

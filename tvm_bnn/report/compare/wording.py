@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tvm_bnn.report.compare.content import Figure, Measurement, Report, Task
 from tvm_bnn.report.rows import OURS
@@ -73,6 +73,11 @@ def timing_of(samples_ms: Sequence[float]) -> Timing:
 def data_set(task: Task) -> str:
     """Its name, which says where it is synthetic."""
     return labelled(task.data_set, task.synthetic)
+
+
+def trained_on(ablation: Mapping[str, Any]) -> str:
+    """The name of an ablation's data, which says where they are synthetic."""
+    return labelled(str(ablation.get("data_set", "unnamed data")), bool(ablation.get("synthetic")))
 
 
 def labelled(name: str, synthetic: bool) -> str:

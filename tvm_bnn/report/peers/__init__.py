@@ -11,7 +11,7 @@ from tvm_bnn.report.peers import (
     torch_compile,
     tvm_stock,
 )
-from tvm_bnn.report.peers.peer import BinaryPeer, FloatNetwork, Peer, Run, Telling, first_of, prepared
+from tvm_bnn.report.peers.peer import BinaryPeer, FloatNetwork, Peer, Run, Telling, first_of, prepared, refresh
 
 PEERS: tuple[Peer, ...] = (
     onnxruntime_fp32.PEER,
@@ -26,4 +26,15 @@ PEERS: tuple[Peer, ...] = (
 #: Those with binary layers, of which no framework's networks make use.
 BINARY_PEERS: tuple[BinaryPeer, ...] = (openvino_binary.PEER,)
 
-__all__ = ["BINARY_PEERS", "PEERS", "BinaryPeer", "FloatNetwork", "Peer", "Run", "Telling", "first_of", "prepared"]
+__all__ = [
+    "BINARY_PEERS",
+    "PEERS",
+    "BinaryPeer",
+    "FloatNetwork",
+    "Peer",
+    "Run",
+    "Telling",
+    "first_of",
+    "prepared",
+    "refresh",
+]

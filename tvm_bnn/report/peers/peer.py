@@ -155,6 +155,11 @@ class BinaryPeer:
         return _missing(self.modules)
 
 
+def refresh(run: Callable[[], Any]) -> None:
+    """Tell a run that what lies in the memory of its inputs has changed; only an `Elsewhere` does not see it."""
+    getattr(run, "refresh", lambda: None)()
+
+
 def first_of(result: Any) -> Any:
     """The result of a network, or the first of several."""
     return result[0] if isinstance(result, tuple) else result

@@ -20,6 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tvm_bnn.report.compare.content import LayerCall
+from tvm_bnn.report.limit import WORD
 
 WIDTH = 5.0
 FONT = 12.0
@@ -30,7 +31,6 @@ COLOURS = (RED, BLUE, GREEN, PURPLE, SKY, ORANGE, BLACK)
 MARKERS = "*osD^vPX<>hp"
 #: Kind of a kernel -> colour and hatch.
 KINDS = {"binary": (RED, ""), "float": (SKY, "///"), "other": ("#BBBBBB", "")}
-WORD = 64
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
