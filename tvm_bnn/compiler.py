@@ -28,6 +28,7 @@ from tvm_bnn.runtime import Artifact
 from tvm_bnn.schedules import schedule_module
 from tvm_bnn.schedules.apply import BUILD_CONFIG
 from tvm_bnn.schedules.registers import PIPELINE
+from tvm_bnn.schedules.threshold import share_large
 from tvm_bnn.stages import Stages
 from tvm_bnn.targets import Target
 from tvm_bnn.tuning.log import Record
@@ -106,6 +107,8 @@ def compile_source(
     with progress.phase("schedule") as detail, stages.watched(detail):
         chosen = {workload: record.decisions for workload, record in records.items()}
         scheduled = schedule_module(lowered.module, lowered.family_of, target, chosen)
+        if target.gpu is None:
+            scheduled = share_large(scheduled, lowered.family_of, target.threads)
         stages.dump("schedule", scheduled)
     device_code = cubin.compiled_for(target.gpu.arch) if target.gpu else contextlib.nullcontext()
     with progress.phase("build") as detail, stages.watched(detail, BUILD_CONFIG), device_code:
