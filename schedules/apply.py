@@ -12,7 +12,7 @@ from tvm.s_tir.transform import LowerCrossThreadReduction
 
 from tvm_bnn.lower.bounds import bound_sums
 from tvm_bnn.lower.in_place import share_memory
-from tvm_bnn.lower.pair_sums import add_pairs
+from tvm_bnn.lower.steps_of_sums import fused_steps
 from tvm_bnn.schedules import (
     conv,
     conv_pool,
@@ -102,8 +102,8 @@ def schedule_function(func: tirx.PrimFunc, family: str, target, decide: Decide =
     # while they are sums still: those that threads take together
     scheduled = sch.mod["main"] if target.gpu is None else LowerCrossThreadReduction()(sch.mod)["main"]
     scheduled = share_memory(load_configurations(bound_sums(scheduled)))
-    if target.arch == "arm":
-        scheduled = add_pairs(scheduled)
+    if target.gpu is None:
+        scheduled = fused_steps(scheduled, target)
     return scheduled.with_attr(RULE_ATTR, rule).with_attr("tirx.is_scheduled", True)
 
 

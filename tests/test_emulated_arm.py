@@ -8,10 +8,14 @@ from tvm import relax, te
 
 import tvm_bnn
 from tests import emulator
+from tests.examples.test_conversion import EXAMPLES
+from tvm_bnn.compiler import compile_source
 from tvm_bnn.emulated import processor
 from tvm_bnn.errors import DeviceError
 from tvm_bnn.examples.ding2024 import demo, example_inputs
+from tvm_bnn.frontend.source import load_source
 from tvm_bnn.linker import shared_object
+from tvm_bnn.reference import evaluate
 from tvm_bnn.targets import resolve
 
 BOARD = "llvm -mcpu=cortex-a72"
@@ -33,6 +37,22 @@ def test_shipped_network_gives_what_it_gives_here():
         there = network["main"](*(tvm.runtime.tensor(item.numpy(), remote.cpu()) for item in inputs)).numpy()
     assert len(np.unique(there)) > 1
     assert torch.equal(torch.from_numpy(there), here)
+
+
+@pytest.mark.parametrize("name", ["bimtdp", "ding2024-token", "groupnet-deeplab", "restoration", "unet"])
+def test_example_networks_give_what_their_definitions_give(name):
+    """As they do on this machine (tests/examples/test_conversion.py)."""
+    example = EXAMPLES[name]
+    inputs = [value.numpy() for value in example.inputs()]
+    made = compile_source(load_source(example.make(0), example.inputs()), resolve(BOARD, threads=2))
+    with processor.session("cortex-a72", threads=2) as remote:
+        network = processor.Network(remote, made.artifact.library)
+        network.set_inputs(inputs)
+        there = network.run()
+    defined = evaluate(made.optimized, inputs)
+    for got, expected in zip(there, [defined] if isinstance(defined, np.ndarray) else defined, strict=True):
+        assert got.shape == expected.shape and np.unique(expected).size > 1
+        np.testing.assert_array_equal(got, expected)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from tvm import relax
-from tvm.relax.op import add, matmul, multiply, where
+from tvm.relax.op import add, greater, matmul, multiply, subtract, where
 from tvm.relax.op.nn import conv2d, conv2d_transpose, relu
 
 from tvm_bnn import targets
@@ -149,6 +150,24 @@ def gated_head(channels, filters, size=(7, 13), batch=1):
 for channels, filters in [(64, 19), (33, 3), (100, 32)]:
     CASES[f"gated head {channels}-{filters}"] = gated_head(channels, filters)
 CASES["gated head, batch 2"] = gated_head(40, 19, batch=2)
+
+
+def computed_head(channels, filters, size):
+    """A case: a 1x1 convolution, with a bias, of an RPReLU that its kernel computes."""
+
+    def build(case):
+        shape = 1, channels, 1, 1
+        moved = case.emit(subtract(case.argument(1, channels, *size), case.constant(*shape)))
+        slope = case.emit(multiply(case.constant(*shape), moved))
+        bent = case.emit(where(case.emit(greater(moved, relax.const(np.float32(0)))), moved, slope))
+        value = case.emit(add(bent, case.constant(*shape)))
+        return add(case.emit(conv2d(value, case.constant(filters, channels, 1, 1))), case.constant(1, filters, 1, 1))
+
+    return build
+
+
+# a sum of scalars, whose products LLVM would put into vectors on Arm
+CASES["head of one filter, computed"] = computed_head(16, 1, (16, 24))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("few filters")])

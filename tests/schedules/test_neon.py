@@ -37,7 +37,7 @@ _CHOSEN = {
     test_branches: "rates* stride* gated*",
     test_conv_pool: "[35]x*",
     test_few_rows: "3*,?step?2",
-    test_float_conv: "argument,?[dgs]* stem* few* transposed,?[pos]* linear*",
+    test_float_conv: "argument,?[dgs]* stem* head* few* transposed,?[pos]* linear*",
     test_row_sums: "*",
     test_shortcuts: "3?of*",
     test_upsampled_branches: "x2* two*",

@@ -3,7 +3,7 @@
 A processor that counts the bits of a whole word at once (VPOPCNTDQ) adds the counts as they come: stage ``acc``.
 
 ``different_halves``: one that counts in bytes, and adds pairs of them to numbers of 16 bits in one instruction (NEON's
-CNT and UADALP; in 32 bits VPADAL, `pair_sums`), does as much with halves of words. A filter then has 16 bits of a
+CNT and UADALP; in 32 bits VPADAL, `steps_of_sums`), does as much with halves of words. A filter then has 16 bits of a
 vector, which hold its whole sum:
 
     acc[...] = sum over the halves of words of popcount(x ^ w)
