@@ -10,6 +10,8 @@ import tvm
 from tvm import DataType, tirx
 from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
 
+from tvm_bnn.lower.statements import rebuilt
+
 #: What kernels are built with: TVM's own passes, and the buffers of tiles on the stack.
 PIPELINE = "tvm_bnn"
 #: Bytes of the largest such buffer; a thread's stack has megabytes.
@@ -22,17 +24,7 @@ def keep_on_stack(stmt: tirx.Stmt) -> tirx.Stmt:
     """Mark the buffers of scope "local" in a statement, behind all passes but the last."""
     if isinstance(stmt, tirx.AllocBuffer):
         return _marked(stmt)
-    if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([keep_on_stack(part) for part in stmt.seq])
-    if isinstance(stmt, tirx.IfThenElse):
-        other = None if stmt.else_case is None else keep_on_stack(stmt.else_case)
-        return tirx.IfThenElse(stmt.condition, keep_on_stack(stmt.then_case), other)
-    if isinstance(stmt, tirx.AttrStmt):
-        return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, keep_on_stack(stmt.body))
-    if isinstance(stmt, tirx.For):
-        body = keep_on_stack(stmt.body)
-        return tirx.For(stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, stmt.thread_binding, stmt.annotations)
-    return stmt
+    return rebuilt(stmt, keep_on_stack)
 
 
 def _marked(stmt: tirx.AllocBuffer) -> tirx.AllocBuffer:

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 import tvm
 from tvm import sym, tirx
 from tvm.ir import Range
-from tvm.s_tir import SBlock, SBlockRealize
+from tvm.s_tir import SBlockRealize
+
+from tvm_bnn.lower.statements import loop_of, rebuilt
 
 #: Steps that other threads must take over before they are started.
 STARTING = 5000
@@ -52,20 +54,6 @@ def _steps(stmt: tirx.Stmt, analyzer: sym.Analyzer) -> int:
 
 def _alone(stmt: tirx.Stmt) -> tirx.Stmt:
     """A statement without parallel loops."""
-    if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([_alone(part) for part in stmt.seq])
-    if isinstance(stmt, tirx.For):
-        kind = tirx.ForKind.SERIAL if stmt.kind == tirx.ForKind.PARALLEL else stmt.kind
-        body = _alone(stmt.body)
-        return tirx.For(stmt.loop_var, stmt.min, stmt.extent, kind, body, stmt.thread_binding, stmt.annotations)
-    if isinstance(stmt, tirx.IfThenElse):
-        other = None if stmt.else_case is None else _alone(stmt.else_case)
-        return tirx.IfThenElse(stmt.condition, _alone(stmt.then_case), other)
-    if not isinstance(stmt, SBlockRealize):
-        return stmt
-    block = stmt.block
-    made = SBlock(
-        block.iter_vars, block.reads, block.writes, block.name_hint, _alone(block.body), block.init,
-        block.alloc_buffers, block.match_buffers, block.annotations,
-    )  # fmt: skip
-    return SBlockRealize(stmt.iter_values, stmt.predicate, made)
+    if isinstance(stmt, tirx.For) and stmt.kind == tirx.ForKind.PARALLEL:
+        return loop_of(stmt, _alone(stmt.body), kind=tirx.ForKind.SERIAL)
+    return rebuilt(stmt, _alone)

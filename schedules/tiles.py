@@ -18,6 +18,7 @@ from tvm.s_tir.schedule import LoopRV
 from tvm.script import tirx as T
 
 from tvm_bnn.lower.matrix import BYTES, TILE_FILTERS, TILE_WORDS, Operands
+from tvm_bnn.lower.statements import loop_of, rebuilt
 
 _CONFIGURE = "tvm_bnn.tiles"
 
@@ -232,24 +233,11 @@ def load_configurations(func: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 def _with_configurations(stmt: tirx.Stmt) -> tirx.Stmt:
-    if isinstance(stmt, SBlockRealize):
-        block = stmt.block
-        body = _with_configurations(block.body)
-        if body.same_as(block.body):
-            return stmt
-        inner = SBlock(
-            block.iter_vars, block.reads, block.writes, block.name_hint, body, block.init,
-            block.alloc_buffers, block.match_buffers, block.annotations,
-        )  # fmt: skip
-        return SBlockRealize(stmt.iter_values, stmt.predicate, inner)
-    if isinstance(stmt, tirx.SeqStmt):
-        parts = [_with_configurations(part) for part in stmt.seq]
-        return stmt if all(a.same_as(b) for a, b in zip(parts, stmt.seq, strict=True)) else tirx.SeqStmt(parts)
     if isinstance(stmt, tirx.For) and _CONFIGURE in stmt.annotations:
         body = _configured(stmt.body, bytes.fromhex(stmt.annotations[_CONFIGURE]))
         rest = {key: value for key, value in stmt.annotations.items() if key != _CONFIGURE}
-        return tirx.For(stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, stmt.thread_binding, rest)
-    return stmt
+        return loop_of(stmt, body, annotations=rest)
+    return rebuilt(stmt, _with_configurations)
 
 
 def _configured(body: tirx.Stmt, configuration: bytes) -> tirx.Stmt:

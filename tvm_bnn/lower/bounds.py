@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import tvm
 from tvm import ir, tirx
-from tvm.s_tir import SBlock, SBlockRealize, transform
+from tvm.s_tir import SBlockRealize, transform
 
 from tvm_bnn.lower.operator import register
+from tvm_bnn.lower.statements import loop_of, rebuilt
 
 _WITHIN = "bnn.within"
 #: Loop variable -> its first value, and the one behind its last.
@@ -86,20 +87,10 @@ def _bounded(stmt: tirx.Stmt, around: tuple[tirx.Var, ...], found: _Bounds) -> t
             return stmt
         found[index] = first, last
         return tirx.BufferStore(stmt.buffer, stmt.value.a + term, stmt.indices)
-    if isinstance(stmt, SBlockRealize):
-        block = stmt.block
-        inner = SBlock(
-            block.iter_vars, block.reads, block.writes, block.name_hint, _bounded(block.body, around, found),
-            block.init, block.alloc_buffers, block.match_buffers, block.annotations,
-        )  # fmt: skip
-        return SBlockRealize(stmt.iter_values, stmt.predicate, inner)
-    if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([_bounded(part, around, found) for part in stmt.seq])
     if isinstance(stmt, tirx.For):
         body = _bounded(stmt.body, (*around, stmt.loop_var), found)
-        begin, extent = stmt.min, stmt.extent
-        if stmt.loop_var in found:
-            begin, last = found.pop(stmt.loop_var)
-            extent = last - begin
-        return tirx.For(stmt.loop_var, begin, extent, stmt.kind, body, stmt.thread_binding, stmt.annotations)
-    return stmt
+        if stmt.loop_var not in found:
+            return loop_of(stmt, body)
+        begin, last = found.pop(stmt.loop_var)
+        return loop_of(stmt, body, min=begin, extent=last - begin)
+    return rebuilt(stmt, lambda part: _bounded(part, around, found))

@@ -5,9 +5,10 @@ the terms, where tensor expressions leave it, to where the sum begins.
 """
 
 from tvm import tirx
-from tvm.s_tir import SBlock, SBlockRealize
+from tvm.s_tir import SBlockRealize
 
 from tvm_bnn.lower.operator import register
+from tvm_bnn.lower.statements import block_of, rebuilt
 
 _STARTING_AT = "bnn.starting_at"
 register(_STARTING_AT, 2, lambda call: call.args[1])
@@ -24,24 +25,14 @@ def start_sums(func: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 def _started(stmt: tirx.Stmt) -> tirx.Stmt:
-    if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([_started(part) for part in stmt.seq])
-    if isinstance(stmt, tirx.For):
-        body = _started(stmt.body)
-        return tirx.For(stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, stmt.thread_binding, stmt.annotations)
-    if not isinstance(stmt, SBlockRealize):
+    if not isinstance(stmt, SBlockRealize) or not isinstance(stmt.block.body, tirx.BufferStore):
+        return rebuilt(stmt, _started)
+    body, init = stmt.block.body, stmt.block.init
+    if not _is_starting(body.value):
         return stmt
-    block = stmt.block
-    body, init = _started(block.body), block.init
-    if isinstance(body, tirx.BufferStore) and _is_starting(body.value):
-        start, term = body.value.b.args
-        body = tirx.BufferStore(body.buffer, body.value.a + term, body.indices)
-        init = tirx.BufferStore(init.buffer, start, init.indices)
-    made = SBlock(
-        block.iter_vars, block.reads, block.writes, block.name_hint, body, init,
-        block.alloc_buffers, block.match_buffers, block.annotations,
-    )  # fmt: skip
-    return SBlockRealize(stmt.iter_values, stmt.predicate, made)
+    start, term = body.value.b.args
+    step = tirx.BufferStore(body.buffer, body.value.a + term, body.indices)
+    return block_of(stmt, step, tirx.BufferStore(init.buffer, start, init.indices))
 
 
 def _is_starting(value) -> bool:

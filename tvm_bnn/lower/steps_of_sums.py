@@ -11,10 +11,10 @@ scalar ones are said to be fused before. In vectors of a kernel's own that does 
 from collections.abc import Callable
 
 from tvm import tirx
-from tvm.s_tir import SBlock, SBlockRealize
 
 from tvm_bnn.arithmetic import fma
 from tvm_bnn.lower.operator import register
+from tvm_bnn.lower.statements import rebuilt
 
 _ADD_COUNTS = "bnn.add_counts"
 _LANES, _DTYPES = 8, ("int16", "uint16")
@@ -51,20 +51,9 @@ def _has_fma(target) -> bool:
 def _changed(stmt: tirx.Stmt, change: _Change, vector: bool) -> tirx.Stmt:
     if isinstance(stmt, tirx.BufferStore):
         return change(stmt, vector)
-    if isinstance(stmt, tirx.SeqStmt):
-        return tirx.SeqStmt([_changed(part, change, vector) for part in stmt.seq])
-    if isinstance(stmt, tirx.For):
-        lanes = stmt.extent if stmt.kind == tirx.ForKind.VECTORIZED else 1
-        body = _changed(stmt.body, change, vector or int(lanes) > 1)
-        return tirx.For(stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, stmt.thread_binding, stmt.annotations)
-    if not isinstance(stmt, SBlockRealize):
-        return stmt
-    block = stmt.block
-    made = SBlock(
-        block.iter_vars, block.reads, block.writes, block.name_hint, _changed(block.body, change, vector), block.init,
-        block.alloc_buffers, block.match_buffers, block.annotations,
-    )  # fmt: skip
-    return SBlockRealize(stmt.iter_values, stmt.predicate, made)
+    if isinstance(stmt, tirx.For) and stmt.kind == tirx.ForKind.VECTORIZED:
+        vector = vector or int(stmt.extent) > 1
+    return rebuilt(stmt, lambda part: _changed(part, change, vector))
 
 
 def _in_pairs(store: tirx.BufferStore, _vector: bool) -> tirx.BufferStore:
