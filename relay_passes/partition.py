@@ -13,7 +13,9 @@ is then read once. So do regions without an anchor, such as the sum of maps of w
 
 A region that only one other reads may be its *source*, made in its kernel a few rows at a time: a float convolution (a
 stem) whose large map only a max-pooling reads; a binary convolution whose bits 1x1 convolutions read, or scores of an
-attention whose bits the product with the values reads, where the target has a kernel for that.
+attention whose bits the product with the values reads, where the target has a kernel for that. So may the maps of
+branches over which a mask is spread that was made of them, position by position (attention over positions): neither the
+maps nor the mask are then stored.
 
 *Views* (reshape, slice, concat, nearest resize, ...) belong to no region: whoever reads a view computes where its
 elements lie. A value is an output of its region when another region, or the caller, reads it, directly or through
@@ -64,6 +66,8 @@ class Region:
     one that joins them, or a value of each branch alone (several outputs may mix these in different ways, as gates do).
     row_sums : sums along the rows of a member's map, added up where the map is made.
     source : the region of a convolution that only this one reads, a few rows of it at a time.
+    mask : the region of a float 1x1 convolution of the source's maps, with one filter, that members spread over these
+    maps. Such a region has no anchor, and its source has joints.
     absorbed : a linear resize that only the anchor reads, an argmax over the channels: full-resolution logits are then
     never stored. Such a region takes no members.
     """
@@ -77,6 +81,7 @@ class Region:
     joints: list[relax.Var] = field(default_factory=list)
     absorbed: relax.Var | None = None
     source: "Region | None" = None
+    mask: "Region | None" = None
     row_sums: list[relax.Var] = field(default_factory=list)
 
     @property
@@ -87,7 +92,13 @@ class Region:
     @property
     def values(self) -> list[relax.Var]:
         """All that the region computes, in order."""
-        return [*(self.source.values if self.source else []), *self.anchors[::-1], *self.members, *self.row_sums]
+        made_before = [var for part in (self.source, self.mask) if part is not None for var in part.values]
+        return [*made_before, *self.anchors[::-1], *self.members, *self.row_sums]
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether its kernel computes members alone."""
+        return self.anchor is None and self.source is None
 
 
 #: For each value of a region: the regions that read it, None for the caller, and whether through a view.
@@ -127,6 +138,7 @@ class Kernels:
     take_members : whether elementwise operators may join its region.
     pairs : whether a second binary sum, which reads bits of a first one, can share its kernel row by row.
     sum_rows : whether its region can add up the rows of its maps.
+    masks : whether the kernel of a binary sum can make a mask of its map and spread it, a few pixels at a time.
     keeps_rows : whether a kernel can keep a few rows of what it makes and reads: of a convolution that is pooled or
     followed, of a resize whose argmax is taken.
     """
@@ -134,6 +146,7 @@ class Kernels:
     take_members: Callable[[relax.Call], bool] = lambda call: True
     pairs: Callable[[relax.Call, relax.Call], bool] = lambda first, second: False
     sum_rows: Callable[[relax.Call], bool] = lambda call: False
+    masks: Callable[[relax.Call], bool] = lambda call: False
     keeps_rows: bool = True
 
 
@@ -166,6 +179,7 @@ class _Partitioner:
         self._merge_where(self._adds_up)
         self._merge_where(self._has_its_maps)
         self._take_sources()
+        self._take_masked_maps()
         self._compute_rows()
         self._compute_where_read()
         self._merge_where(self._has_maps)  # later: what a reader computes is not stored
@@ -291,7 +305,7 @@ class _Partitioner:
 
     def _has_maps(self, earlier: Region, region: Region, reading: Reading) -> bool:
         """Whether both are elementwise."""
-        return not earlier.anchors and not region.anchors
+        return earlier.is_elementwise and region.is_elementwise
 
     def _has_its_maps(self, earlier: Region, region: Region, reading: Reading) -> bool:
         """Whether both are elementwise, and no other region reads the earlier one."""
@@ -381,6 +395,95 @@ class _Partitioner:
         inputs = (self.definition[anchor].args[0] for anchor in region.anchors)
         return sum(is_nearest(self.definition.get(data)) for data in inputs) > 1
 
+    def _take_masked_maps(self) -> None:
+        """Let a region that spreads a mask over maps take in both, where it alone reads these."""
+        if not self.kernels.keeps_rows:
+            return
+        for mask in list(self.regions):
+            if mask.anchor is None or mask.source is not None or not self._weighs_channels(mask):
+                continue
+            reading = self._reading()
+            region = self._spread_together(mask, reading)
+            sources = self._masked_maps(region, mask, reading) if region is not None else []
+            if region is None or not sources:
+                continue
+            joints = [joint for source in sources for joint in self._joints_of_maps(source, reading)]
+            *earlier, last = sources
+            for source in earlier:
+                self._merge(source, last, joints)
+            last.joints = joints
+            region.source, region.mask, region.joints = last, mask, self._spread(region, sources)
+            for part in (last, mask):
+                self.regions[part.index] = region
+                for var in part.values:
+                    self.region_of[var] = region
+
+    def _spread_together(self, mask: Region, reading: Reading) -> Region | None:
+        """The last region that reads a mask, once it has taken in the others, as far as it may."""
+        readers = {self._home(reader) for var in mask.values for reader, _ in reading[var]} - {mask}
+        if not readers or None in readers or not all(region.is_elementwise for region in readers if region is not None):
+            return None
+        *earlier, last = sorted((r for r in readers if r is not None), key=lambda region: region.index)
+        for region in reversed(earlier):
+            if self._may_follow(region, last, reading):
+                self._merge(region, last, [])
+        return last
+
+    def _masked_maps(self, region: Region, mask: Region, reading: Reading) -> list[Region]:
+        """The sums of whose maps alone a mask is made, if only the mask and a region that spreads it read these."""
+        assert mask.anchor is not None
+        made_of = {self.region_of.get(var) for var in self._behind_views(self.definition[mask.anchor].args[0])}
+        sources = sorted((source for source in made_of if source is not None), key=lambda source: source.index)
+        if None in made_of or sum(len(source.anchors) for source in sources) > MOST_SUMMANDS:
+            return []
+        if not all(self._can_be_masked(source, region) and self._joints_of_maps(source, reading) for source in sources):
+            return []
+        for part in (*sources, mask):
+            inside = {part, mask, region}
+            for reader, through_view in (found for var in part.values for found in reading[var]):
+                if self._home(reader) not in inside or (self._home(reader) is region and through_view):
+                    return []
+        # a vector of booleans is no register
+        return [] if any(dtype_of(member) == "bool" for member in self._spread(region, sources)) else sources
+
+    def _spread(self, region: Region, sources: list[Region]) -> list[relax.Var]:
+        """The members of a region that read maps of its sources: all outputs depend on these through them."""
+        made = {var for source in sources for var in source.values}
+        return [m for m in region.members if any(o in made for o in operands(self.definition[m]))]
+
+    def _joints_of_maps(self, source: Region, reading: Reading) -> list[relax.Var]:
+        """What is read of a region, if these are values of each convolution alone, or one value of all."""
+        read = [v for v in source.values if any(self._home(reader) is not source for reader, _ in reading[v])]
+        if len(source.joints) > 1 and set(read) <= set(source.joints):
+            return source.joints
+        return read if self._passes(read, {*source.anchors}, source.members, read) and len(read) == 1 else []
+
+    def _weighs_channels(self, mask: Region) -> bool:
+        """Whether a region's anchor is a 1x1 convolution of floats with one filter, pixel by pixel."""
+        assert mask.anchor is not None
+        call = self.definition[mask.anchor]
+        if op_name(call) != "relax.nn.conv2d" or not is_constant(call.args[1]) or dtype_of(call.args[0]) != "float32":
+            return False
+        filters, _, *kernel = shape_of(call.args[1])
+        steps = [int(v) for v in (*call.attrs.strides, *call.attrs.padding)]
+        return kernel == [1, 1] and filters == 1 and steps == [1, 1, 0, 0, 0, 0] and not mask.row_sums
+
+    def _can_be_masked(self, source: Region, region: Region) -> bool:
+        """Whether a kernel can make a region's source a few pixels at a time, and its mask."""
+        if source.source is not None or source.row_sums or source.shape != region.shape or not source.anchors:
+            return False
+        calls = [self.definition[anchor] for anchor in source.anchors]
+        if any(is_nearest(self.definition.get(call.args[0])) for call in calls):
+            return False  # sums shared before the upsampling buy more
+        return all(map(self._is_plain_sum, source.anchors)) and all(map(self.kernels.masks, calls))
+
+    def _behind_views(self, var: relax.Expr) -> list[relax.Expr]:
+        """What a value shows: itself, or what the views that it is of read."""
+        value = self.definition.get(var) if isinstance(var, relax.Var) else None
+        if var in self.region_of or value is None or not is_view(value):
+            return [var]
+        return [found for operand in operands(value) for found in self._behind_views(operand)]
+
     def _compute_rows(self) -> None:
         """Let a convolution compute the elementwise values that it alone reads, row by row.
 
@@ -396,7 +499,7 @@ class _Partitioner:
             filters, channels, *kernel = shape_of(call.args[1])
             data = call.args[0]
             source = self.region_of.get(data) if isinstance(data, relax.Var) else None
-            if source is None or source.anchor is not None:
+            if source is None or not source.is_elementwise:
                 continue
             head = kernel == [1, 1] and filters <= MOST_READERS
             if not head and channels > 4:
@@ -409,7 +512,7 @@ class _Partitioner:
         """Let a reduction, or what packs a product's operand, compute the elementwise values that it alone reads."""
         readers = readers_of(self.function)
         for region in self.regions:
-            if region.anchor is not None or self._home(region) is not region or not region.members:
+            if not region.is_elementwise or self._home(region) is not region or not region.members:
                 continue
             last = region.members[-1]
             inside = [b.var for var in region.members[:-1] for b in readers[var] if b is not None]
@@ -422,7 +525,7 @@ class _Partitioner:
         first: dict[tuple, Region] = {}
         for region in list(self.regions):
             last = region.members[-1] if region.members else None
-            if region.anchor is not None or last is None or dtype_of(last) != "bool" or len(region.shape) != 4:
+            if not region.is_elementwise or last is None or dtype_of(last) != "bool" or len(region.shape) != 4:
                 continue
             read = [o for member in region.members for o in operands(self.definition[member])]
             outside = dict.fromkeys(operand for operand in read if self.region_of.get(operand) is not region)
@@ -552,7 +655,7 @@ class _Partitioner:
                     wanted.add(var)
                 return
             for operand in operands(self.definition[var]) if var in self.definition else ():
-                want(operand, None)
+                want(operand, reader)  # its own only as a mask of its source's maps
 
         for var, region in self.region_of.items():
             for operand in operands(self.definition[var]):

@@ -18,6 +18,7 @@ behind the arithmetic from about 4 x 4 on.
 from math import prod
 from typing import NamedTuple
 
+from tvm import DataType
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
@@ -147,17 +148,11 @@ def apply(sch: Schedule, target, decide: Decide = by_default, pad_apart: bool = 
     acc = sch.get_sblock("acc")
     binary = kind_of(sch, acc) == "bconv2d"
     n, y, x, o, *taps = sch.get_loops(acc)
-    filters, width = extent(sch, o), extent(sch, x)
-    lanes = min(target.lanes32, filters)
-    widest = max(lanes_of(sch, sch.get_sblock(name), lanes) for name in stages.starting("acc"))
-    tables = any(_counts_of(sch, sch.get_sblock(name)) is not None for name in stages.starting("acc"))
-    if widest > lanes and tables:
-        default = choose_table_tile(width, filters, widest, target)
-    else:
-        floats = 4 * prod(extent(sch, loop) for loop in (n, y, x, o)) if stages.starting("out_") else 0
-        words = prod(extent(sch, tap) for tap in taps) if binary and floats > _SECOND_CACHE else None
-        default = choose_tile(width, filters, target, stages.packs, binary, widest, words)
-    tile = decide("tile", tiles(width, filters, widest, target, stages.packs), default)
+    filters, lanes = extent(sch, o), min(target.lanes32, extent(sch, o))
+    floats = 4 * prod(extent(sch, loop) for loop in (n, y, x, o)) if stages.starting("out_") else 0
+    words = prod(extent(sch, tap) for tap in taps) if binary and floats > _SECOND_CACHE else None
+    accs = [sch.get_sblock(name) for name in stages.starting("acc")]
+    tile, widest, tables = decide_tile(sch, accs, target, stages.packs, binary, words, decide)
     thin = stages.packs and filters < WORD  # fewer accumulators than bits in a word: words are put together apart
     joint = stages.starting("joint")
     n, y, x, o = sch.get_loops(sch.get_sblock(joint[0]) if joint else acc)[:4]
@@ -170,7 +165,7 @@ def apply(sch: Schedule, target, decide: Decide = by_default, pad_apart: bool = 
     else:
         sums = accumulate(sch, acc, taps, [n, oo, y, xo], [xi, om, ov])
     pads = [sch.get_sblock(name) for name in stages.starting("pad")]
-    rows = _blocks_of_rows(sch, [n, oo, y], pads if binary and not pad_apart else [], target.threads, decide)
+    rows = blocks_of_rows(sch, [n, oo, y], pads if binary and not pad_apart else [], target.threads, decide)
     if stages.has("filters"):  # the weights are another kernel's bits: put in order once
         parallel_rows(sch, sch.get_loops(sch.get_sblock("filters")))
     if thin:
@@ -188,16 +183,33 @@ def apply(sch: Schedule, target, decide: Decide = by_default, pad_apart: bool = 
         sch.decompose_reduction(block, first)
     rule = f"{kind_of(sch, acc)}-{target.isa}"
     kind = "thin" if thin else f"{tile.pixels}x{tile.vectors}"
-    return f"{rule}-tables-{kind}" if widest > lanes and tables else f"{rule}-{kind}"
+    return f"{rule}-tables-{kind}" if tables else f"{rule}-{kind}"
 
 
-def _blocks_of_rows(
-    sch: Schedule, loops: list[LoopRV], pads: list[SBlockRV], threads: int, decide: Decide
-) -> LoopRV:
-    """Share blocks of rows among the threads."""
+def decide_tile(
+    sch: Schedule, accs: list[SBlockRV], target, packs: bool, binary: bool, words: int | None, decide: Decide
+) -> tuple[ConvTile, int, bool]:
+    """The register tile of convolutions, the lanes of their widest vector, and whether tables count their bits."""
+    _, _, x, o = sch.get_loops(accs[0])[:4]
+    width, filters = extent(sch, x), extent(sch, o)
+    lanes = min(target.lanes32, filters)
+    widest = max(lanes_of(sch, acc, lanes) for acc in accs)
+    tables = widest > lanes and any(_counts_of(sch, acc) is not None for acc in accs)
+    if tables:
+        default = choose_table_tile(width, filters, widest, target)
+    else:
+        default = choose_tile(width, filters, target, packs, binary, widest, words)
+    return decide("tile", tiles(width, filters, widest, target, packs), default), widest, tables
+
+
+def blocks_of_rows(sch: Schedule, loops: list[LoopRV], pads: list[SBlockRV], threads: int, decide: Decide) -> LoopRV:
+    """Share blocks of rows among the threads.
+
+    loops : nested, the last one over rows. pads : copies of the rows that a block reads.
+    """
     *outer, y = loops
     copied = [sch.get(pad).writes[0].source for pad in pads]
-    inputs = [(int(b.shape[1]), prod(map(int, b.shape[2:])) * (1 if str(b.dtype) == "uint8" else 4)) for b in copied]
+    inputs = [(int(b.shape[1]), prod(map(int, b.shape[2:])) * DataType(str(b.dtype)).itemsize) for b in copied]
     height, others = extent(sch, y), prod(extent(sch, loop) for loop in outer)
     yo, _ = sch.split(y, [None, decide("rows", divisors(height, 16), choose_rows(height, others, inputs, threads))])
     rows = sch.fuse(*outer, yo)

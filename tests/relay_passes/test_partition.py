@@ -533,6 +533,78 @@ def test_declines_to_compute_rows(build, emit, function):
     check_order(parts)
 
 
+MASKS = Kernels(masks=lambda call: True)
+
+
+def masked(
+    x,
+    emit,
+    others=lambda maps, mask, spread, emit: [],
+    kernel=1,
+    before=lambda maps, emit: emit(concat(maps, 1)),
+    count=2,
+):
+    """Branches of the same bits, and a mask of all their channels that is spread over both."""
+    read = emit(bits(x))
+    maps = [summand(read, emit) for _ in range(count)]
+    weight = relax.const(np.ones((1, 32 * count, kernel, kernel), np.float32))
+    mask = emit(relax.op.nn.relu(emit(conv2d(before(maps, emit), weight, padding=kernel // 2))))
+    spread = [emit(multiply(value, mask)) for value in maps]
+    results = [*(emit(bits(value)) for value in spread), reduce(lambda a, b: emit(add(a, b)), spread)]
+    return relax.Tuple([*results, *others(maps, mask, spread, emit)])
+
+
+def test_a_mask_over_positions_is_spread_where_its_maps_are_made(build, emit):
+    module = build(lambda x: masked(x, emit), WIDE)
+    assert all(region.mask is None for region in partition(module["main"]).regions)  # where no kernel does
+    parts = partition(module["main"], MASKS)
+    packed, region = parts.regions
+    assert packed.is_elementwise and not region.is_elementwise and region.anchor is None
+    assert len(region.source.anchors) == 2 and len(region.source.joints) == 2
+    assert op_name(parts.definition[region.mask.anchor]) == "relax.nn.conv2d"
+    assert [op_name(parts.definition[var]) for var in region.joints] == ["relax.multiply"] * 2
+    assert sorted(dtype_of(var) for var in region.outputs) == ["bool", "bool", "float32"]
+    check_order(parts)
+
+
+def test_a_head_reads_what_is_masked(build, emit):
+    def function(x):
+        results = masked(x, emit).fields
+        return conv2d(results[-1], relax.const(np.ones((4, 32, 1, 1), np.float32)))
+
+    parts = partition(build(function, WIDE)["main"], MASKS)
+    assert [region.mask is not None for region in parts.regions] == [False, True, False]
+    check_order(parts)
+
+
+UNMASKED = {
+    "the caller reads a map": lambda x, e: masked(x, e, lambda maps, mask, spread, emit: [maps[0]]),
+    "the caller reads the mask": lambda x, e: masked(x, e, lambda maps, mask, spread, emit: [mask]),
+    "another kernel reads a map": lambda x, e: masked(
+        x, e, lambda maps, mask, spread, emit: [emit(max_pool2d(maps[0], (2, 2)))]
+    ),
+    "another kernel reads the mask": lambda x, e: masked(
+        x, e, lambda maps, mask, spread, emit: [emit(max_pool2d(mask, (2, 2)))]
+    ),
+    "a view of a map is masked": lambda x, e: masked(
+        x, e, lambda maps, mask, spread, emit: [emit(multiply(emit(permute_dims(maps[0], (0, 1, 3, 2))), mask))]
+    ),
+    "more maps than a kernel adds up": lambda x, e: masked(x, e, count=9),
+    "neighbours decide": lambda x, e: masked(x, e, kernel=3),
+    "another map decides": lambda x, e: masked(x, e, before=lambda maps, emit: emit(concat([maps[0], x], 1))),
+    "values of the maps decide": lambda x, e: masked(
+        x, e, before=lambda maps, emit: emit(concat([emit(exp(value)) for value in maps], 1))
+    ),
+}
+
+
+@pytest.mark.parametrize("function", UNMASKED.values(), ids=list(UNMASKED))
+def test_declines_to_mask_where_maps_are_made(build, emit, function):
+    parts = partition(build(lambda x: function(x, emit), WIDE)["main"], MASKS)
+    assert all(region.mask is None for region in parts.regions)
+    check_order(parts)
+
+
 def test_operands_of_nested_expressions(build, emit):
     found = []
 

@@ -36,7 +36,7 @@ def known(network):
 @pytest.fixture(scope="module")
 def networks():
     """Of two branches with one thing or another, and one whose maps are large enough for what is meant for such."""
-    kinds = [{"upsampling": "pixel_shuffle", "attention": "token"}, {"upsampling": "nearest"}]
+    kinds = [{"upsampling": "pixel_shuffle", "attention": "token"}, {"upsampling": "nearest", "attention": "spatial"}]
     return [known(each) for each in (*(ding2024("3x3", (64, 96), 2, **k) for k in kinds), ding2024("3x3", (256, 512)))]
 
 

@@ -21,7 +21,9 @@ _Pair = tuple[int, int]
 #: Attribute of a kernel that is to be scheduled: its pairs.
 IN_PLACE = "tvm_bnn.in_place"
 #: Families whose schedules compute no element of a stage twice.
-_FAMILIES = frozenset({"conv", "grouped_conv", "matrix_conv", "matrix_conv_pair", "elementwise"})
+_FAMILIES = frozenset(
+    "conv grouped_conv masked_conv matrix_conv matrix_conv_pair matrix_masked_conv elementwise".split()
+)
 
 
 def write_in_place(module: tvm.IRModule, family_of: dict[str, str]) -> tvm.IRModule:

@@ -6,6 +6,8 @@ stage      holds
 (anchor)   ``pad``, ``acc`` and the like, see ``anchors``
 ``map_i``  what is read of another convolution, where that is made in the same kernel; its own stages end in _0, and
            those of its bits, where they are read as words, in _row
+``turned_i`` such a map, each channel's pixels side by side: a mask is made of it
+``level_i`` what is spread over such maps: a value of a mask, a position
 ``joint``  of several convolutions that one epilogue adds up: the value through which all outputs read them; where
            outputs mix them in different ways, a value of each, ``joint_v0`` and so on, in the same loops
 ``sums_i`` an output that adds up the rows of a map
@@ -62,6 +64,8 @@ _PAIRS = {
     "conv": "product_pair",
     "weighted_mean": "weighted_mean",
 }
+#: Family of the sums of maps -> family of schedules of the kernel that masks them.
+_MASKED = {"conv": "masked_conv", "matrix_conv": "matrix_masked_conv"}
 
 
 def mask_lanes(target) -> int:
@@ -81,13 +85,15 @@ class KernelBuilder:
         """The kernel of a region; its outputs take the layouts given in ``layout_of``."""
         reader = Reader(self.partition, self.layout_of, region)
         family, name = "elementwise", "elementwise"
-        if region.source is not None:
+        if region.mask is not None:
+            family, name = _MASKED[self._add_masked(reader, region)], "masked_bconv2d"
+        elif region.source is not None:
             self._add_source(reader, region, region.source)
         if region.anchor is not None:
             name = op_name(self.partition.definition[region.anchor]).split(".")[-1]
             family = self._anchor(reader, region.anchor).family
             self._add_branches(reader, region)
-        if region.source is not None:
+        if region.source is not None and region.mask is None:
             first = op_name(self.partition.definition[region.source.anchor]).split(".")[-1]
             family, name = _PAIRS[first if first == "conv2d" else family], f"{first}_{name}"
         outputs = [(var, self.layout_of[var]) for var in region.outputs]
@@ -113,15 +119,17 @@ class KernelBuilder:
 
     def _add_branches(self, reader: Reader, region: Region) -> None:
         """Build the other convolutions of a region; stages ``joint`` have what all outputs read of them."""
+        self._add_sums(reader, region)
+        if region.joints:
+            self._add_maps(reader, region.joints, stored_shape(region.shape, Layout.MAP), "joint")
+
+    def _add_sums(self, reader: Reader, region: Region) -> None:
+        """Build the other convolutions of a region; their stages end in numbers, from 1."""
         whole = reader.suffix
         for number, var in enumerate(region.branches, 1):
             reader.suffix = f"{whole}_{number}"
             self._anchor(reader, var)
         reader.suffix = whole
-        if len(region.joints) == 1:
-            self._add_map(reader, region.joints[0], stored_shape(region.shape, Layout.MAP), "joint")
-        elif region.joints:
-            self._add_maps(reader, region.joints, stored_shape(region.shape, Layout.MAP), "joint")
 
     def _add_source(self, reader: Reader, region: Region, source: Region) -> None:
         """Build what a region reads row by row: stages of its sums, ending in _0, and its maps, ``map_i``.
@@ -148,13 +156,52 @@ class KernelBuilder:
         for number, var in enumerate(v for v in source.values if v in read and dtype_of(v) != "bool"):
             self._add_map(reader, var, (batch, rows, width, channels), f"map_{number}", above)
 
+    def _add_masked(self, reader: Reader, region: Region) -> str:
+        """Build the maps that a region masks, ``map_i``, from stages that end in _0, and the mask, ``level_i``; returns
+        the family of the maps' sums.
+        """
+        source, mask = region.source, region.mask
+        assert source is not None and mask is not None and mask.anchor is not None
+        reader.suffix = "_0"
+        family = self._anchor(reader, source.anchor).family
+        self._add_sums(reader, source)
+        reader.suffix = ""
+        for number, var in enumerate(source.joints):
+            self._add_map(reader, var, stored_shape(source.shape, Layout.MAP), f"map_{number}")
+        maps = {var: reader.stages[var] for var in source.joints}
+        _, channels, _, width = source.shape
+        if width % self.target.lanes32 == channels % self.target.lanes32 == 0:  # sums of vectors of pixels
+            for number, var in enumerate(source.joints):
+                reader.stages[var] = self._turned(reader, maps[var], source.shape, f"turned_{number}")
+        shown = self.partition.definition[mask.anchor].args[0]
+        if shown not in reader.stages:  # a view of maps: not worth a copy
+            reader.stages[shown] = reader.view(shown)
+        self._anchor(reader, mask.anchor)
+        reader.stages.update(maps)
+        read = {operand for var in region.members for operand in operands(self.partition.definition[var])}
+        for number, var in enumerate(v for v in mask.values if v in read):
+            self._add_map(reader, var, stored_shape(mask.shape, Layout.MAP), f"level_{number}")
+        self._add_maps(reader, region.joints, stored_shape(region.shape, Layout.MAP), "joint")
+        return family
+
+    def _turned(
+        self, reader: Reader, element: Callable[[Index], Scalar], shape: tuple[int, ...], name: str
+    ) -> Callable[[Index], Scalar]:
+        """A stage [N, H, C, W] of a map's elements: each channel's pixels lie side by side."""
+        batch, channels, height, width = shape
+        stage = reader.compute((batch, height, channels, width), lambda n, y, c, x: element((n, c, y, x)), name)
+        return lambda index: stage(index[0], index[2], index[1], index[3])
+
     def _add_map(self, reader: Reader, var: relax.Var, shape: tuple[int, ...], name: str, above: int = 0) -> None:
         """A stage of a map whose first row is so many rows above the value's."""
         stage = reader.compute(shape, lambda n, y, x, c: reader.element(var, (n, c, y - above, x)), name)
         reader.stages[var] = _of_map(stage, above)
 
     def _add_maps(self, reader: Reader, variables: list[relax.Var], shape: tuple[int, ...], name: str) -> None:
-        """Stages of several maps in the same loops."""
+        """Stages of maps in the same loops."""
+        if len(variables) == 1:
+            self._add_map(reader, variables[0], shape, name)
+            return
         elements = [partial(_map_element, reader, var) for var in variables]
         for var, stage in zip(variables, reader.compute(shape, elements, name), strict=True):
             reader.stages[var] = _of_map(stage)

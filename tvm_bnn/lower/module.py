@@ -60,12 +60,15 @@ def _kernels(target) -> Kernels:
     def sum_rows(call: relax.Call) -> bool:
         return op_name(call) == "bnn.bconv2d" and (matrix(call) or padded_channels(shape_of(call)[1]) >= WORD)
 
+    def masks(call: relax.Call) -> bool:
+        return shape_of(call)[1] >= WORD
+
     def take_members(call: relax.Call) -> bool:
         return builder_of(call) is not None
 
     if target.gpu is not None:
         return Kernels(take_members=take_members, keeps_rows=False)
-    return Kernels(take_members=take_members, pairs=pairs, sum_rows=sum_rows)
+    return Kernels(take_members=take_members, pairs=pairs, sum_rows=sum_rows, masks=masks)
 
 
 class _Lowering:
@@ -108,11 +111,11 @@ class _Lowering:
             counted = summed_bits(call, self.partition.definition)
             if counted in self._packed:
                 self._make_words_readable(counted)
-            for anchor in [*region.anchors, *(region.source.anchors if region.source else [])]:
-                call = self.partition.definition[anchor]
-                for operand in {"bnn.bconv2d": call.args[:1], "bnn.bmatmul": call.args}.get(op_name(call), []):
-                    if self.partition.region_of.get(operand) is not region:
-                        self._make_words_readable(operand)
+        for anchor in [*region.anchors, *(region.source.anchors if region.source else [])]:
+            call = self.partition.definition[anchor]
+            for operand in {"bnn.bconv2d": call.args[:1], "bnn.bmatmul": call.args}.get(op_name(call), []):
+                if self.partition.region_of.get(operand) is not region:
+                    self._make_words_readable(operand)
         for var in region.outputs:
             self.layout_of[var] = choose_layout(shape_of(var), dtype_of(var))
         self._emit(self.kernels.region(region))

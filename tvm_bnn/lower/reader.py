@@ -111,6 +111,10 @@ class Reader:
             return self._load(expr, index)
         return self._defined(self.partition.definition[expr], expr, index)
 
+    def view(self, var: relax.Var) -> Callable[[Index], Scalar]:
+        """Logical index -> element of a view, where it lies: no stage copies it."""
+        return lambda index: self._defined(self.partition.definition[var], var, index)
+
     def is_member(self, var: relax.Var) -> bool:
         """Whether a value is made inside the kernel."""
         return self.region is not None and self.partition.region_of.get(var) is self.region

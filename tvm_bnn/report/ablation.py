@@ -91,6 +91,7 @@ SWITCHES: tuple[Switch, ...] = (
     Switch("rows for 1x1 convolutions", _unpaired("bnn.bconv2d")),
     Switch("rows of scores", _unpaired("bnn.bmatmul", "bnn.weighted_mean")),
     Switch("sums of rows", _kernels(sum_rows=_no)),
+    Switch("masks where the maps are made", _kernels(masks=_no)),
     Switch("pooling where the map is made", (partition, "LARGE_MAP", float("inf"))),
     Switch("head that computes its rows", (partition, "MOST_READERS", 0)),
     Switch("argmax of the resize", (partition, "absorbed_resizes", lambda function: set())),
