@@ -39,6 +39,9 @@ GPU_LIMITS = (
     "max_num_threads", "max_threads_per_block", "max_shared_memory_per_block", "registers_per_block",
     "thread_warp_size", "l2_cache_size_bytes",
 )  # fmt: skip
+# What kernels are compiled with. Their vectors are those of their schedules; LLVM's own, of scalars that look alike,
+# take masks of bits one by one where a processor joins two in one instruction, and load pixels lane by lane.
+LLVM_OPTIONS = ("-vectorize-slp:bool=0",)
 # Threads of a foreign board that has no row in BOARDS.
 FOREIGN_THREADS = 4
 ACCEPTED = (
@@ -267,10 +270,12 @@ class Target:
         return f"llvm -mtriple={self.triple} -mcpu={self.cpu}{mattr}{bits} -num-cores={self.threads}"
 
     def tvm(self) -> Any:
-        """The `tvm.target.Target` to compile with."""
+        """The `tvm.target.Target` to compile kernels with."""
         import tvm
 
-        return tvm.target.Target(self.config())
+        config = self.config()
+        config.get("host", config)["cl-opt"] = list(LLVM_OPTIONS)
+        return tvm.target.Target(config)
 
     def manifest(self) -> dict[str, Any]:
         """What an artifact records, and `check_runs_here` reads; "gpu" is there where kernels run on one."""

@@ -27,6 +27,17 @@ def test_only_copied_rows_are_asked_of_the_runtime(build_cases, scheduled, targe
     assert len(re.findall(r"movq\s+__TVMBackendAllocWorkspace@", kernel)) <= 1 and "memset@" not in kernel
 
 
+def test_masks_of_a_word_are_joined_as_masks(build_cases, scheduled, target_of):
+    """Left to itself, LLVM would put the words of many pixels into a vector, mask by mask."""
+    target = target_of("avx512")
+    cases = {"1x1": conv(64, 64, kernel=(1, 1), size=(8, 16), out="bits")}
+    module = scheduled(build_cases(cases, ["1x1"], ["1x1"])[0], target)[1]
+    code = assembly(machine_code(module, target).mod)
+    kernel = code[code.index("vpopcntd") :]
+    loop = kernel[: kernel.index("retq")]
+    assert "kunpckwd" in loop and not re.search(r"vpinsr|vgather", loop)
+
+
 def test_large_buffers_and_those_of_other_scopes_are_left_to_the_runtime():
     @T.prim_func
     def function(result: T.Buffer((4,), "float32")):

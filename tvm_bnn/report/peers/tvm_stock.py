@@ -27,7 +27,7 @@ def build(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Any:
         # of PyTorch's and TVM's own making
         warnings.simplefilter("ignore")
         imported = from_exported_program(torch.export.export(module, inputs))
-    return tvm.compile(imported, target=target.tvm())
+    return tvm.compile(imported, target=tvm.target.Target(target.config()))
 
 
 def prepare(network: FloatNetwork, threads: int) -> Run:
