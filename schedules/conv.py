@@ -118,15 +118,23 @@ def kind_of(sch: Schedule, acc: SBlockRV) -> str:
 def choose_rows(height: int, others: int, inputs: list[tuple[int, int]], threads: int) -> int:
     """The default number of rows in a block: neighbours need most rows of input in common, which are copied once.
 
-    What counts is the work of the thread that has most to do; the copies stay in the first-level cache.
+    What counts is the work of the thread that has most to do; the copies stay in the first-level cache, or in the
+    second where those of a single row do: a dilated kernel reaches over rows of which a block hardly copies more.
     height : of the result. others : blocks that share a row. inputs : rows, and bytes of a row, of each copied input.
     """
     best, least = 1, float("inf")
+
+    def read(rows: int) -> list[tuple[int, int]]:
+        return [(total - (height - rows) * max(total // height, 1), size) for total, size in inputs]
+
+    def held(rows: int) -> int:
+        return sum(count * size for count, size in read(rows))
+
+    cache = _CACHE if held(1) <= _CACHE else min(2 * held(1), _SECOND_CACHE)
     for rows in (r for r in range(1, min(height, 8) + 1) if height % r == 0):
-        read = [(total - (height - rows) * max(total // height, 1), size) for total, size in inputs]
-        if rows > 1 and (not inputs or sum(count * size for count, size in read) > _CACHE):
+        if rows > 1 and (not inputs or held(rows) > cache):
             break
-        work = rows + sum(count for count, _ in read) * _COPYING
+        work = rows + sum(count for count, _ in read(rows)) * _COPYING
         share = -(-others * height // rows // threads) * work
         if share < least:
             best, least = rows, share

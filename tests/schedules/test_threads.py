@@ -48,6 +48,10 @@ def test_wide_rows_are_not_copied_together():
     assert choose_rows(64, 1, [(66, 1 << 20)], 1) == choose_rows(64, 1, [], 1) == 1
 
 
+def test_rows_that_a_dilated_kernel_reaches_over_are_copied_for_several():
+    assert choose_rows(32, 8, [(32 + 2 * dilation, 5 << 10) for dilation in (6, 7, 8, 9, 10)], 2) == 8
+
+
 def test_two_threads_equal_one(build_cases, scheduled, set_threads):
     module, data, _ = build_cases({"network": network}, ["network"], ["network"])
     results = []

@@ -106,10 +106,10 @@ def example(
 def ding2024(stem: str, size: tuple[int, int], branches: int = 1, **kinds: Any) -> Network:
     """`bench` with K branches at an input size (H, W); its twin has one.
 
-    kinds : of upsampling and attention, where they are not those of `bench`.
+    kinds : of upsampling and attention, and other fields of the configuration, where they are not those of `bench`.
     """
     config = dataclasses.replace(ding.BENCH, stem=stem, branches=branches, **kinds)
-    name = "-".join(["bench", *([f"k{branches}"] if branches > 1 else []), stem, *kinds.values()])
+    name = "-".join(["bench", *([f"k{branches}"] if branches > 1 else []), stem, *map(str, kinds.values())])
     return example(name, ding, partial(ding.build, config), size, _twin_of(ding))
 
 
