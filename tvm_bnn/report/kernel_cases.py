@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from tvm import relax
 
 from tvm_bnn import ops
 from tvm_bnn.frontend import import_program
+from tvm_bnn.lower import module as lowering
 from tvm_bnn.lower.anchors import upsampled_conv
 from tvm_bnn.nn import BinaryConv2d, ParallelUpsample, ThresholdSign, WeightedMerge
 from tvm_bnn.relay_passes import partition
@@ -31,6 +32,13 @@ Map = tuple[int, int, int]
 UPSAMPLED_READ_AS_VIEW = (upsampled_conv, "MOST_PARTS", 0)
 #: Without it, each branch is a kernel of its own.
 BRANCHES_APART = (partition, "MOST_SUMMANDS", 1)
+_kernels = lowering._kernels
+#: Without it, a resize stores the large map, and its signs are a kernel of their own.
+RESIZE_APART = (
+    lowering,
+    "_kernels",
+    lambda target: replace(_kernels(target), take_members=lambda call: op_name(call) != "relax.image.resize2d"),
+)
 F32 = 4
 
 
@@ -81,7 +89,7 @@ class Built:
     """
 
     module: tvm.IRModule
-    value: str | list[str] | None
+    value: list[str] | None
     data: list[np.ndarray]
 
 
@@ -112,17 +120,18 @@ class Kernel:
     unfused: tuple[Any, str, Any] | None = None
 
 
-def _built(body: Callable[..., tuple[relax.Var, relax.Var]], *shapes: tuple[int, ...]) -> Built:
-    """`main` of float arguments; body(emit, rng, *arguments) gives the value to measure and the result."""
+def _built(body: Callable[..., tuple[relax.Var, ...]], *shapes: tuple[int, ...]) -> Built:
+    """`main` of float arguments; body(emit, rng, *arguments) gives the values to measure, and the result last."""
     rng = np.random.default_rng(0)
     builder = relax.BlockBuilder()
     arguments = [relax.Var(f"x{i}", relax.TensorType(shape, "float32")) for i, shape in enumerate(shapes)]
     with builder.function("main", arguments):
         with builder.dataflow():
-            value, result = body(builder.emit, rng, *arguments)
+            *values, result = body(builder.emit, rng, *arguments)
             output = builder.emit_output(result)
         builder.emit_func_output(output)
-    return Built(builder.get(), value.name, [rng.standard_normal(shape).astype(np.float32) for shape in shapes])
+    data = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    return Built(builder.get(), [value.name for value in values], data)
 
 
 def _signs(rng: np.random.Generator, *shape: int) -> relax.Expr:
@@ -302,15 +311,17 @@ def resize_to_bits(size: Map, scale: int) -> Kernel:
     height, width, channels = size
     large = (height * scale, width * scale, channels)
 
-    def body(emit: Any, rng: np.random.Generator, x: relax.Var) -> tuple[relax.Var, relax.Var]:
-        bits = _positive(emit, _upsampled(emit, x, large))
-        return bits, _scaled(emit, _bconv(emit, bits, Layer(large, 32, kernel=1), rng), 32, rng)
+    def body(emit: Any, rng: np.random.Generator, x: relax.Var) -> tuple[relax.Var, ...]:
+        resized = _upsampled(emit, x, large)
+        bits = _positive(emit, resized)
+        return resized, bits, _scaled(emit, _bconv(emit, bits, Layer(large, 32, kernel=1), rng), 32, rng)
 
     return Kernel(
         f"resize-x{scale}-{_text(size)}-bits",
         lambda: _built(body, (1, *size)),
         lambda: (nn.Sequential(nn.Upsample(scale_factor=scale, mode="bilinear"), nn.ReLU()), (_input(size),)),
         maps=(_bytes(size),),
+        unfused=RESIZE_APART,
     )
 
 
