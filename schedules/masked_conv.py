@@ -36,8 +36,8 @@ def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     Decides the register tile of the maps, the pixels of a run and the rows of a block.
     """
     stages = Stages.of(sch)
-    accs, pads = _of_maps(sch, stages, "acc_0"), _of_maps(sch, stages, "pad_0")
-    maps = [sch.get_sblock(name) for name in stages.starting("map_")]
+    accs, pads = _starting(sch, stages, "acc_0"), _starting(sch, stages, "pad_0")
+    maps = _starting(sch, stages, "map_")
     tile, _, tables = decide_tile(sch, accs, target, False, True, None, decide)
     block, run = _runs(sch, stages, maps, pads, tile.pixels, target, decide)
     lanes = min(target.lanes32, extent(sch, sch.get_loops(maps[0])[-1]))
@@ -66,7 +66,7 @@ def apply_matrix(sch: Schedule, target, decide: Decide = by_default) -> str:
     """
     stages = Stages.of(sch)
     names = stages.starting("map_")
-    maps, inputs = [sch.get_sblock(name) for name in names], _of_maps(sch, stages, "bytes_0")
+    maps, inputs = _starting(sch, stages, "map_"), _starting(sch, stages, "bytes_0")
     width = int(sch.get(maps[0]).writes[0].source.shape[2])
     pixels = pixels_of_tile(width)
     registers = divisors(width // pixels, 2)
@@ -83,8 +83,8 @@ def apply_matrix(sch: Schedule, target, decide: Decide = by_default) -> str:
     return f"bconv2d-masked-{target.matrix}-{shape.rows * pixels}x{shape.stride}"
 
 
-def _of_maps(sch: Schedule, stages: Stages, prefix: str) -> list[SBlockRV]:
-    """Stages of the maps' sums: those of the mask have no suffix."""
+def _starting(sch: Schedule, stages: Stages, prefix: str) -> list[SBlockRV]:
+    """Stages with a prefix; those of the maps' sums end in _0 or _0_1 and so on, those of the mask's in nothing."""
     return [sch.get_sblock(name) for name in stages.starting(prefix)]
 
 
@@ -101,12 +101,12 @@ def _runs(
     inputs : what a block copies of its rows. tile : pixels of a tile of the maps.
     """
     _, _, width, channels = (int(e) for e in sch.get(maps[0]).writes[0].source.shape)
-    turned = [sch.get_sblock(name) for name in stages.starting("turned_")]
+    turned = _starting(sch, stages, "turned_")
     step = lcm(tile, target.lanes32) if turned else tile
     fitting = [p for p in divisors(width, max(_MOST_PIXELS, step)) if p % step == 0]
     held = len(maps) * channels * DataType("float32").itemsize
     default = max((p for p in fitting if p * held <= _CACHE), default=step)
-    joints = [sch.get_sblock(name) for name in stages.starting("joint")]
+    joints = _starting(sch, stages, "joint")
     n, y, x, o = sch.get_loops(joints[0])
     run, pixel = sch.split(x, [None, decide("run", fitting, default)])
     word, channel = sch.split(o, [None, WORD])
@@ -114,8 +114,8 @@ def _runs(
     for loop in vectorize_channels(sch, channel, target.lanes32)[:-1]:
         sch.unroll(loop)
     place_readers(sch, stages.values, word, target)
-    for level in stages.starting("level_"):
-        sch.compute_at(sch.get_sblock(level), pixel, preserve_unit_loops=True)
+    for level in _starting(sch, stages, "level_"):
+        sch.compute_at(level, pixel, preserve_unit_loops=True)
     _sum_channels(sch, run, len(maps), target, bool(turned))
     for copied in turned:
         sch.compute_at(copied, run, preserve_unit_loops=True)

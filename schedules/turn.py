@@ -80,8 +80,9 @@ def _column(rows: Sequence[Scalar], column: int) -> Scalar:
     lane, place = divmod(column, _LANE)
     turned = [_turned(rows[first : first + _LANE], place) for first in range(0, len(rows), _LANE)]
     if len(turned) < 3:
-        return turned[0] if len(turned) == 1 else _lanes(*turned, [lane])
-    first, second = (_lanes(*turned[pair : pair + 2], [lane // 2 * 2, lane // 2 * 2 + 1]) for pair in (0, 2))
+        return turned[0] if len(turned) == 1 else _lanes(turned[0], turned[1], [lane])
+    pair = [lane // 2 * 2, lane // 2 * 2 + 1]
+    first, second = (_lanes(turned[g], turned[g + 1], pair) for g in (0, 2))
     return _lanes(first, second, [lane % 2, 2 + lane % 2])
 
 
@@ -91,7 +92,7 @@ def _turned(rows: Sequence[Scalar], place: int) -> Scalar:
     width = _width(rows[0])
     lanes = range(0, width, _LANE)
     alternating = [at + 2 * half + step + of for at in lanes for step in (0, 1) for of in (0, width)]
-    low, high = _shuffled(*rows[:2], alternating), _shuffled(*rows[2:], alternating)
+    low, high = _shuffled(rows[0], rows[1], alternating), _shuffled(rows[2], rows[3], alternating)
     return _shuffled(low, high, [at + 2 * other + step + of for at in lanes for of in (0, width) for step in (0, 1)])
 
 
