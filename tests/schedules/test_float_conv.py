@@ -118,6 +118,13 @@ def product(left, right, constant=True):
     return build
 
 
+def linear_and_signs(case):
+    """A hidden layer, its signs, and a layer of what is computed of it."""
+    value = case.emit(matmul(case.argument(20, 65), case.constant(65, 40)))
+    value = case.emit(add(value, case.constant(1, 40)))
+    return relax.Tuple([value, case.positive(value), case.emit(matmul(case.emit(relu(value)), case.constant(40, 7)))])
+
+
 CASES.update(
     {
         "residual block": residual_block,
@@ -126,6 +133,8 @@ CASES.update(
         "linear": product((3, 33), (33, 10)),
         "linear, many outputs": product((2, 64), (64, 100)),
         "linear, one output": product((2, 33), (33, 1)),
+        "linear, a classifier": product((1, 512), (512, 1000)),
+        "linear of many rows, its signs and more": linear_and_signs,
         "linear of a batch of rows": product((2, 5, 33), (33, 31)),
         "linear of one row": product((33,), (33, 10)),
         "product of activations": product((2, 5, 33), (2, 33, 7), constant=False),

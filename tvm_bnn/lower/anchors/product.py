@@ -1,9 +1,12 @@
 """Matrix products: linear layers and products of two activations; the sum runs over k in order."""
 
+import operator
+
+import numpy as np
 from tvm import relax, te, tirx
 
 from tvm_bnn.lower.anchors import Anchor
-from tvm_bnn.lower.anchors.convolution import bit_sums
+from tvm_bnn.lower.anchors.convolution import bit_sums, constant_weights, window_sums
 from tvm_bnn.lower.anchors.reduction import last_channels
 from tvm_bnn.lower.bit_counts import half, unit, unit_lanes
 from tvm_bnn.lower.index import broadcast_index
@@ -12,14 +15,16 @@ from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.tally import Table, different_bits_tally
 from tvm_bnn.lower.words import word
 from tvm_bnn.reference.binary import KEYS
-from tvm_bnn.relay_passes.fold_constants import value_of
-from tvm_bnn.relay_passes.rewriter import shape_of
+from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
+from tvm_bnn.relay_passes.rewriter import dtype_of, shape_of
 
 
 def matmul(reader: Reader, call: relax.Call, target) -> Anchor:
     """``[..., M, K] x [..., K, N]`` with numpy's broadcasting of the leading axes (no vectors)."""
     left, right = call.args
     left_shape, right_shape = shape_of(left), shape_of(right)
+    if target.gpu is None and _is_linear(left, right):
+        return _linear(reader, left, value_of(right), target)
     k = reader.reduce_axis(left_shape[-1], "k")
 
     def accumulate(*index):
@@ -32,6 +37,30 @@ def matmul(reader: Reader, call: relax.Call, target) -> Anchor:
 
     acc = last_channels(reader, shape_of(call), accumulate, "acc")
     return Anchor(lambda i: acc(*i), "reduce")
+
+
+def _is_linear(left: relax.Expr, right: relax.Expr) -> bool:
+    """Whether a product is that of a matrix and constant weights, in float32."""
+    matrices = len(shape_of(left)) == len(shape_of(right)) == 2
+    return matrices and is_constant(right) and dtype_of(left) == dtype_of(right) == "float32"
+
+
+def _linear(reader: Reader, left: relax.Expr, weight: np.ndarray, target) -> Anchor:
+    """``[M, K] x [K, N]`` as a 1x1 convolution of a row of M pixels: blocked weights are read once, in their order.
+
+    weight : [K, N], of which a row is far from the next.
+    """
+    (rows, length), columns = shape_of(left), weight.shape[1]
+    filters = np.ascontiguousarray(weight.T).reshape(columns, 1, 1, length)
+    acc = window_sums(
+        reader,
+        (1, columns, 1, rows),
+        (1, 1, length),
+        lambda n, y, x, ky, kx, group, k: reader.element(left, (x, k)),
+        constant_weights(reader, filters, target.lanes32),
+        operator.mul,
+    )
+    return Anchor(lambda index: acc(0, 0, index[0], reader.inside(index[1], padded_channels(columns))), "conv")
 
 
 def bmatmul(reader: Reader, call: relax.Call, target) -> Anchor:
