@@ -110,9 +110,11 @@ def choose_table_tile(width: int, filters: int, lanes: int, target) -> ConvTile:
 
 
 def kind_of(sch: Schedule, acc: SBlockRV) -> str:
-    """What a sum belongs to, by its dtype: counts of bits, integers, or floats."""
-    dtype = str(sch.get(acc).writes[0].source.dtype)
-    return {"int32": "conv2d-int8", "float32": "conv2d"}.get(dtype, "bconv2d")
+    """What a sum belongs to: counts of bits, or products of integers or floats."""
+    block = sch.get(acc)
+    if str(block.writes[0].source.dtype) == "float32":
+        return "conv2d"
+    return "conv2d-int8" if "products" in block.annotations else "bconv2d"
 
 
 def choose_rows(height: int, others: int, inputs: list[tuple[int, int]], threads: int) -> int:
@@ -226,18 +228,22 @@ def blocks_of_rows(sch: Schedule, loops: list[LoopRV], pads: list[SBlockRV], thr
 
 
 def fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], tile: ConvTile) -> list[Sum]:
-    """Place all that a tile computes under its loop; returns the sums of a joint tile."""
-    sums, lanes = [], extent(sch, inner[-2]) * extent(sch, inner[-1]) // tile.vectors
+    """Place all that a tile computes under its loop; returns the sums of a joint tile.
+
+    Values of several convolutions are written pixel by pixel: those of a whole tile would not stay in registers.
+    """
+    sums, lanes, at = [], extent(sch, inner[-2]) * extent(sch, inner[-1]) // tile.vectors, xo
     joint = stages.starting("joint")
     if joint:
+        at = inner[0] if len(inner) > 2 else xo
         in_registers(sch, inner)
         for name in stages.starting("acc"):
             sums += sums_of_tile(sch, sch.get_sblock(name), xo, tile, lanes)
         for name in joint:
             sch.set_scope(sch.get_sblock(name), 0, "local")
     for name in stages.values:
-        _place_value(sch, sch.get_sblock(name), xo, lanes)
-    pack_tail(sch, {name: xo for name in stages.starting("cond_")})
+        _place_value(sch, sch.get_sblock(name), at, lanes)
+    pack_tail(sch, {name: at for name in stages.starting("cond_")})
     return sums
 
 

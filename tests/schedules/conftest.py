@@ -373,6 +373,12 @@ def compile_fixture() -> Callable[..., list[np.ndarray]]:
     return compile_and_run
 
 
+@pytest.fixture
+def kernels() -> Callable[..., Kernels]:
+    """Call with (module, target): its kernels, which run on an emulated processor where this one cannot be."""
+    return Kernels
+
+
 @pytest.fixture(name="scheduled")
 def scheduled_fixture() -> Callable[..., tuple[Lowered, tvm.IRModule]]:
     """Call with (module, target): the lowered module, and the scheduled one."""

@@ -25,6 +25,9 @@ from tvm_bnn.relay_passes.partition import Partition, Region
 from tvm_bnn.relay_passes.readers import operands
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, path_of, shape_of
 
+#: A scale that may be doubled.
+_LARGE = np.float32(2.0**64)
+
 
 class Reader:
     """Builds the inputs and expressions of one kernel.
@@ -151,9 +154,10 @@ class Reader:
         return self._shared[key]
 
     def _member(self, call: relax.Call, index: Index) -> Scalar:
-        tested = self._test_of_count(call, index)
-        if tested is not None:
-            return tested
+        for shortcut in (self._test_of_count, self._affine_of_count, self._larger_of_both):
+            value = shortcut(call, index)
+            if value is not None:
+                return value
         operands = [
             self.element(argument, broadcast_index(index, shape_of(argument)))
             for argument in call.args
@@ -169,6 +173,52 @@ class Reader:
         lowest, span = (Table.of(a, lambda expr: self.partition.definition.get(expr)) for a in call.args[1:])
         tally = self.tallies.get(data) or number_tally(lambda i: self.element(data, broadcast_index(i, shape_of(data))))
         return tally.test(lowest, span, self.table, index) if len(index) == 4 else None
+
+    def _affine_of_count(self, call: relax.Call, index: Index) -> Scalar | None:
+        """An affine map of an integer sum as one of what it counts: the factor between both, a power of two, goes to
+        the scale, where it changes no rounding.
+        """
+        tally = self.tallies.get(call.args[0]) if op_name(call) == "bnn.affine" else None
+        if tally is None or tally.factor == 1 or len(index) != 4 or not all(map(is_constant, call.args[1:])):
+            return None
+        scale, shift = map(value_of, call.args[1:])
+        if (tally.base.values % 2).any() or not (np.abs(scale) < _LARGE).all():
+            return None
+        if (np.signbit(shift) & (shift == 0)).any():  # tells one zero from the other
+            return None
+        operands = [
+            tally.part(self.table, index).astype("float32"),
+            self._constant(relax.const(scale * np.float32(tally.factor)), broadcast_index(index, scale.shape)),
+            self._constant(call.args[2], broadcast_index(index, shift.shape)),
+        ]
+        return scalar(call, operands)
+
+    def _larger_of_both(self, call: relax.Call, index: Index) -> Scalar | None:
+        """PReLU, ``where(x > 0, x, a * x)``, as the larger of x and a * x: one instruction of a processor.
+
+        They are the same for a <= 1 and not 0: a * x is no larger than x above 0, no smaller below, and of zeros and
+        NaN the second is taken either way.
+        """
+        if op_name(call) != "relax.where" or len(call.args) != 3:
+            return None
+        test, x, product = (self.partition.definition.get(a, a) if i != 1 else a for i, a in enumerate(call.args))
+        if op_name(test) != "relax.greater" or op_name(product) != "relax.multiply":
+            return None
+        slopes = [value_of(a) for a in product.args if is_constant(a)]
+        zeros = is_constant(test.args[1]) and not value_of(test.args[1]).any()
+        if not zeros or not test.args[0].same_as(x) or not any(a.same_as(x) for a in product.args):
+            return None
+        if len(slopes) != 1 or not ((slopes[0] <= 1) & (slopes[0] != 0) & np.isfinite(slopes[0])).all():
+            return None
+        first = self.element(x, index)
+        second = self._named(self.element(call.args[2], index))
+        return tirx.Select(first > second, first, second)
+
+    def _named(self, value: Scalar) -> Scalar:
+        """A name for a value that is read more than once."""
+        name = tirx.Var("shared", str(value.ty.dtype))
+        self._let.append((name, value))
+        return name
 
     def _tuple_field(self, item: relax.TupleGetItem, index: Index) -> Scalar:
         source = item.tuple_value

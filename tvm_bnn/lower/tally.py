@@ -67,6 +67,12 @@ class Tally:
         """The integer sum, int32; read : loads a constant of a table at an index."""
         return read(self.base, index) + tirx.const(self.factor, "int32") * self.count(index).astype("int32")
 
+    def part(self, read: Callable[[Table, Index], Scalar], index: Index) -> Scalar:
+        """The integer sum over its factor, int32, where the base is even; read : loads a constant of a table."""
+        base = Table(self.base.values // self.factor, self.base.rows, self.base.columns)
+        count = self.count(index).astype("int32")
+        return count + read(base, index) if base.values.any() else count
+
     def test(self, lowest: Table | None, span: Table | None, read: Callable[[Table, Index], Scalar], index: Index):
         """``bnn.interval`` of the sum as a test of the count; None where what tells it is in no tables alike.
 
@@ -125,6 +131,19 @@ def number_tally(number: Callable[[Index], Scalar]) -> Tally:
 def different_bits_tally(acc: Callable, base: Table, terms: int) -> Tally:
     """A sum of as many signs as there are terms, of a stage [N, H, W, O] that counts different bits, uint32."""
     return Tally(lambda index: acc(index[0], index[2], index[3], index[1]), base, -2, 0, terms, "uint32")
+
+
+def start_of_different_bits(base: Table) -> Table | None:
+    """Where the count of different bits has to begin so that -2 times it is a sum of signs; None where that is odd."""
+    if (base.values % 2).any():
+        return None
+    return Table(-(base.values // 2).astype(np.int32), base.rows, base.columns)
+
+
+def started_tally(acc: Callable, terms: int) -> Tally:
+    """A sum of as many signs as there are terms, of a stage [N, H, W, O] that counts so, int32."""
+    zero, half = Table.of_number(0), -(-terms // 2)
+    return Tally(lambda index: acc(index[0], index[2], index[3], index[1]), zero, -2, -half, half, "int32")
 
 
 def equal_bits_tally(base: Table, visited: Table, terms: int) -> tuple[Table, Callable[[Callable], Tally]]:

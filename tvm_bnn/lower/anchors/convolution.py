@@ -20,6 +20,7 @@ that which pixels count is known when the kernel is built, columns are left out 
 import operator
 from collections.abc import Callable, Mapping
 from functools import reduce
+from types import MappingProxyType
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -44,7 +45,16 @@ from tvm_bnn.lower.frame import Frame
 from tvm_bnn.lower.layout import WORD, Layout, padded_channels, words
 from tvm_bnn.lower.matrix import BYTES, HALVES, multiplies, multiplies_bfloat16, multiplies_bits, sign_byte, tile_sums
 from tvm_bnn.lower.reader import Reader
-from tvm_bnn.lower.tally import Table, Tally, different_bits_tally, equal_bits_tally, product_tally
+from tvm_bnn.lower.starts import starting_at
+from tvm_bnn.lower.tally import (
+    Table,
+    Tally,
+    different_bits_tally,
+    equal_bits_tally,
+    product_tally,
+    start_of_different_bits,
+    started_tally,
+)
 from tvm_bnn.lower.words import word
 from tvm_bnn.relay_passes.borders import border_classes
 from tvm_bnn.relay_passes.elementwise import ELEMENTWISE
@@ -110,6 +120,8 @@ def window_sums(
     groups: int = 1,
     rows: Callable | None = None,
     columns: Callable | None = None,
+    start: Callable | None = None,
+    attrs: Mapping[str, int] = MappingProxyType({}),
 ):
     """Stage ``acc`` [N, H, W, O padded]: sums of combine(read, weights) over (ky, kx, c), in that order.
 
@@ -117,6 +129,7 @@ def window_sums(
     read : (n, y, x, ky, kx, group, c) -> element; weights : (n, o, ky, kx, c) -> element.
     rows : y -> the first row of the kernel that counts, and the one behind the last; None where all do.
     columns : x -> the same of its columns; a tile then has to be a whole row.
+    start : (n, y, x, o) -> where a sum begins; None: at 0. attrs : what else the stage tells its schedule.
     """
     batch, filters, height, width = shape
     ky, kx, kc = (reader.reduce_axis(extent, name) for extent, name in zip(taps, ("ky", "kx", "kc"), strict=True))
@@ -130,10 +143,10 @@ def window_sums(
             if counted:
                 first, last = counted(place)
                 value = within(first, last, tap, value)
-        return te.sum(value, axis=[ky, kx, kc])
+        return te.sum(value if start is None else starting_at(start(n, y, x, o), value), axis=[ky, kx, kc])
 
     shape = (batch, height, width, padded_channels(filters))
-    return reader.compute(shape, accumulate, "acc", {"whole_rows": 1} if columns else None)
+    return reader.compute(shape, accumulate, "acc", {**attrs, **({"whole_rows": 1} if columns else {})})
 
 
 def bit_sums(
@@ -146,17 +159,23 @@ def bit_sums(
     groups: int = 1,
     rows: Callable | None = None,
     columns: Callable | None = None,
+    start: Callable | None = None,
 ):
     """Stage ``acc`` of how many bits differ, counted as suits the target; arguments as of window_sums.
 
-    weights : in units of the target's.
+    weights : in units of the target's. start : where whole words are counted alone; sums are int32 then, else unsigned.
     """
     if unit(target, shape[1]) == HALF:
         dtype = counts_dtype(int(np.prod(taps)) * WORD)
         return different_halves(reader, shape, taps, read, weights, groups, rows, False, target, dtype)
     if counts_bytes(target, shape[1]):
         return different_bits(reader, shape, taps, read, weights, groups, rows)
-    return window_sums(reader, shape, taps, read, weights, lambda a, b: tirx.popcount(a ^ b), groups, rows, columns)
+
+    def different(a, b):
+        count = tirx.popcount(a ^ b)
+        return count if start is None else count.astype("int32")
+
+    return window_sums(reader, shape, taps, read, weights, different, groups, rows, columns, start)
 
 
 def constant_weights(reader: Reader, weight: np.ndarray, lanes: int) -> Callable:
@@ -258,13 +277,15 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         inside = _in_plane(frame.top, frame.left, y, x, height, width, rows, columns)
         return _bordered(inside, unpadded(n, y, x, c), padding_word(c % group_words))
 
-    counted_rows, counted_columns = _taps_inside(geometry, 0, kernel[0], height, out[0]), None
+    counted_rows = _taps_inside(geometry, 0, kernel[0], height, out[0])
+    counted_columns = _columns_inside(geometry, kernel[1], width, out[1], group_words, target)
+    base, _ = base_of_sums(weight, geometry, (height, width), out, (counted_rows is None, counted_columns is None))
     if groups == 1 and counts_bytes(target, filters):
         acc = _sums_by_tables(
             reader, (batch, filters, *out), frame, weight, geometry, padded, target, counted_rows, shared
         )
+        tally = different_bits_tally(acc, base, int(np.prod(weight.shape[1:])))
     else:
-        counted_columns = _columns_inside(geometry, kernel[1], width, out[1], group_words, target)
         source = padded
         if counted_columns is not None and reader.layout_of.get(data) is Layout.BITS:
             source = unpadded  # what does not count is not read
@@ -279,20 +300,8 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         if unit(target, filters) == HALF:
             side_by_side = source is not padded or reader.has_stored_words(data)
             tally = _sums_of_halves(reader, call, weight, geometry, read, target, counted_rows, side_by_side)
-            return Anchor(lambda index: tally.sum(reader.table, index), _family(groups), tally=tally)
-        acc = bit_sums(
-            reader,
-            (batch, filters, *out),
-            (kernel[0], kernel[1], group_words),
-            read,
-            constant_weights(reader, pack_words(weight.transpose(0, 2, 3, 1)), target.lanes32),
-            target,
-            groups,
-            counted_rows,
-            counted_columns,
-        )
-    base, _ = base_of_sums(weight, geometry, (height, width), out, (counted_rows is None, counted_columns is None))
-    tally = different_bits_tally(acc, base, int(np.prod(weight.shape[1:])))
+        else:
+            tally = _sums_of_words(reader, call, weight, base, read, target, counted_rows, counted_columns)
     return Anchor(lambda index: tally.sum(reader.table, index), _family(groups), tally=tally)
 
 
@@ -336,6 +345,40 @@ def _sums_of_products(
         shared=(data, geometry.pad_value),
     )
     return product_tally(sums, int(np.prod(weight.shape[1:])))
+
+
+def _sums_of_words(
+    reader: Reader,
+    call: relax.Call,
+    weight: np.ndarray,
+    base: Table,
+    read: Callable,
+    target,
+    counted_rows: Callable | None,
+    counted_columns: Callable | None,
+) -> Tally:
+    """Stage ``acc`` of how many bits differ, in whole words; where each word's count is added as it comes, and base is
+    even, it begins so that nothing but the factor is left to do behind it.
+
+    read, counted_rows, counted_columns : as of window_sums.
+    """
+    (batch, _, *out), (filters, per_group, *kernel) = shape_of(call), weight.shape
+    begins = target.gpu is None and not counts_bytes(target, filters)
+    start = start_of_different_bits(base) if begins else None
+    acc = bit_sums(
+        reader,
+        (batch, filters, out[0], out[1]),
+        (kernel[0], kernel[1], words(per_group)),
+        read,
+        constant_weights(reader, pack_words(weight.transpose(0, 2, 3, 1)), target.lanes32),
+        target,
+        int(call.attrs["groups"]),
+        counted_rows,
+        counted_columns,
+        None if start is None else (lambda n, y, x, o: reader.table(start, (n, o, y, x))),
+    )
+    terms = int(np.prod(weight.shape[1:]))
+    return different_bits_tally(acc, base, terms) if start is None else started_tally(acc, terms)
 
 
 def _sums_of_halves(
@@ -565,6 +608,7 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         constant_weights(reader, weight.astype(sums), target.lanes32),
         operator.mul,
         geometry.groups,
+        attrs={"products": 1},
     )
     result = dtype_of(call)
     family = _family(geometry.groups)
