@@ -72,7 +72,6 @@ class Tried:
                 return
             self._closed.add(path[:node])
 
-
     def give_back(self, decisions: Mapping[str, Any]) -> None:
         """Let a leaf that was taken be drawn again."""
         path = tuple(map(_key, decisions.values()))

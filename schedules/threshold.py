@@ -3,12 +3,14 @@
 To hand a loop to other threads and to wait for them takes 2 to 3 us each time, which is as long as a small map's whole
 kernel takes. Work is counted in *steps*: the stores that a scheduled kernel executes, those of a vector being one. In
 kernels of all kinds a step takes 0.8 to 1.1 ns where maps lie in a cache (Emerald Rapids), 0.3 in float convolutions.
+Where a kernel reads more than it computes, as a linear layer reads its weights, it takes as long as that.
 """
 
 from collections.abc import Iterable
+from math import prod
 
 import tvm
-from tvm import sym, tirx
+from tvm import DataType, sym, tirx
 from tvm.ir import Range
 from tvm.s_tir import SBlockRealize
 
@@ -16,6 +18,8 @@ from tvm_bnn.lower.statements import loop_of, rebuilt
 
 #: Steps that other threads must take over before they are started.
 STARTING = 5000
+#: Bytes that a thread reads in the time of a step, from beyond its own caches.
+READ = 32
 
 
 def share_large(scheduled: tvm.IRModule, kernels: Iterable[str], threads: int) -> tvm.IRModule:
@@ -31,8 +35,9 @@ def share_large(scheduled: tvm.IRModule, kernels: Iterable[str], threads: int) -
 
 
 def steps(func: tirx.PrimFunc) -> int:
-    """Steps of a scheduled kernel; at most, where bounds vary."""
-    return _steps(func.body, sym.Analyzer())
+    """Steps of a scheduled kernel; at most, where bounds vary. As many at least as reading its arguments takes."""
+    size = sum(prod(map(int, each.shape)) * DataType(str(each.dtype)).itemsize for each in func.params)
+    return max(_steps(func.body, sym.Analyzer()), size // READ)
 
 
 def _steps(stmt: tirx.Stmt, analyzer: sym.Analyzer) -> int:

@@ -84,7 +84,7 @@ class Case:
         zero = np.zeros_like(normal)
         return {
             "normal": normal,
-            "ties": np.rint(2 * normal),
+            "ties": np.rint(2 * normal) + zero,  # no -0: kernels may depend on where constants have those
             "high": zero + 1,
             "low": zero - 1,
             "sparse": np.where(rng.random(shape) < 0.125, normal, zero),

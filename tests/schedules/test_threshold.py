@@ -10,7 +10,7 @@ from tests.schedules.test_binary_conv import conv
 from tvm_bnn.lower import lower
 from tvm_bnn.schedules import schedule_module, threshold
 from tvm_bnn.schedules.apply import machine_code
-from tvm_bnn.schedules.threshold import STARTING, share_large, steps
+from tvm_bnn.schedules.threshold import READ, STARTING, share_large, steps
 from tvm_bnn.targets import resolve
 
 
@@ -68,3 +68,13 @@ def test_steps_are_stores_and_those_of_a_vector_are_one():
 
     # as if the inner loop were always the longest
     assert steps(func) == 6 * (6 + 1)
+
+
+def test_reading_counts_where_it_takes_longer():
+    @T.prim_func(s_tir=True)
+    def func(weights: T.Buffer((512, 64, 16), "float32"), a: T.Buffer((64, 16), "float32")):
+        for i in T.parallel(64):
+            for k in T.vectorized(16):
+                a[i, k] = weights[0, i, k]
+
+    assert steps(func) == (512 + 1) * 64 * 16 * 4 // READ
