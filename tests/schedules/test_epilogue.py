@@ -58,6 +58,14 @@ def prelu(slopes, turned=False):
     return build
 
 
+def summed(case):
+    """PReLU of values that only a sum reads, and that it computes itself."""
+    x = case.argument(1, 33, *SIZE)
+    product = case.emit(multiply(relax.const(np.float32(0.25)), x))
+    bent = case.emit(where(case.emit(greater(x, relax.const(np.float32(0)))), x, product))
+    return case.emit(relax.op.mean(bent, [2, 3], keepdims=True))
+
+
 def counted(scales, shifts, inputs=64, kernel=3, pad_value=0):
     """A case: an affine map of a binary convolution, and bits of it."""
 
@@ -74,6 +82,7 @@ def counted(scales, shifts, inputs=64, kernel=3, pad_value=0):
 
 CASES = {f"prelu, {name}": prelu(slopes) for name, slopes in SLOPES.items()}
 CASES["prelu, product the other way round"] = prelu(SLOPES["all sorts below 1"], turned=True)
+CASES["prelu, of what is summed"] = summed
 CASES.update({f"affine, {name}": counted(*numbers) for name, numbers in SCALES.items()})
 CASES["affine, odd sums"] = counted(*SCALES["all sorts"], inputs=33, kernel=1)
 CASES["affine, odd sums inside"] = counted(*SCALES["all sorts"], inputs=33)

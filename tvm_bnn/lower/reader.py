@@ -146,7 +146,8 @@ class Reader:
         """
         key = (var, str(index))
         if key not in self._shared:
-            value = self._member(call, index)
+            value = self._larger_of_both(call, index)
+            value = self._member(call, index) if value is None else value
             if str(value.ty.dtype) == "bool" or self._readers[var] < 2:  # TVM cannot bind a vector of booleans
                 return value
             self._shared[key] = tirx.Var(var.name, str(value.ty.dtype))
@@ -154,7 +155,7 @@ class Reader:
         return self._shared[key]
 
     def _member(self, call: relax.Call, index: Index) -> Scalar:
-        for shortcut in (self._test_of_count, self._affine_of_count, self._larger_of_both):
+        for shortcut in (self._test_of_count, self._affine_of_count):
             value = shortcut(call, index)
             if value is not None:
                 return value
@@ -197,7 +198,8 @@ class Reader:
         """PReLU, ``where(x > 0, x, a * x)``, as the larger of x and a * x: one instruction of a processor.
 
         They are the same for a <= 1 and not 0: a * x is no larger than x above 0, no smaller below, and of zeros and
-        NaN the second is taken either way.
+        NaN the second is taken either way. Of a member: what is computed where it is read may be part of a sum, around
+        which nothing can be named.
         """
         if op_name(call) != "relax.where" or len(call.args) != 3:
             return None
