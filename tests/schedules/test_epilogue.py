@@ -66,6 +66,16 @@ def summed(case):
     return case.emit(relax.op.mean(bent, [2, 3], keepdims=True))
 
 
+def projected(case):
+    """PReLU, and bits of it, of a linear layer's one batch: loops of one iteration are read alike by both operands."""
+    x = case.argument(1, 64, data=np.arange(64, dtype=np.float32).reshape(1, 64) - 31)
+    weight = relax.const(np.resize(np.arange(-3, 4), (64, 32)).astype(np.float32))  # sums are exact in any order
+    plane = case.emit(relax.op.reshape(case.emit(relax.op.matmul(x, weight)), (1, 32, 1, 1)))
+    product = case.emit(multiply(plane, repeated(SLOPES["all sorts below 1"], 32)))
+    value = case.emit(where(case.emit(greater(plane, relax.const(np.float32(0)))), plane, product))
+    return relax.Tuple([value, case.positive(value)])
+
+
 def counted(scales, shifts, inputs=64, kernel=3, pad_value=0):
     """A case: an affine map of a binary convolution, and bits of it."""
 
@@ -83,6 +93,7 @@ def counted(scales, shifts, inputs=64, kernel=3, pad_value=0):
 CASES = {f"prelu, {name}": prelu(slopes) for name, slopes in SLOPES.items()}
 CASES["prelu, product the other way round"] = prelu(SLOPES["all sorts below 1"], turned=True)
 CASES["prelu, of what is summed"] = summed
+CASES["prelu, of one batch"] = projected
 CASES.update({f"affine, {name}": counted(*numbers) for name, numbers in SCALES.items()})
 CASES["affine, odd sums"] = counted(*SCALES["all sorts"], inputs=33, kernel=1)
 CASES["affine, odd sums inside"] = counted(*SCALES["all sorts"], inputs=33)

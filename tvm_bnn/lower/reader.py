@@ -188,7 +188,7 @@ class Reader:
         if (np.signbit(shift) & (shift == 0)).any():  # tells one zero from the other
             return None
         operands = [
-            tally.part(self.table, index).astype("float32"),
+            tally.part(self.table, broadcast_index(index, shape_of(call.args[0]))).astype("float32"),
             self._constant(relax.const(scale * np.float32(tally.factor)), broadcast_index(index, scale.shape)),
             self._constant(call.args[2], broadcast_index(index, shift.shape)),
         ]
@@ -198,8 +198,7 @@ class Reader:
         """PReLU, ``where(x > 0, x, a * x)``, as the larger of x and a * x: one instruction of a processor.
 
         They are the same for a <= 1 and not 0: a * x is no larger than x above 0, no smaller below, and of zeros and
-        NaN the second is taken either way. Of a member: what is computed where it is read may be part of a sum, around
-        which nothing can be named.
+        NaN the second is taken either way.
         """
         if op_name(call) != "relax.where" or len(call.args) != 3:
             return None
@@ -212,15 +211,9 @@ class Reader:
             return None
         if len(slopes) != 1 or not ((slopes[0] <= 1) & (slopes[0] != 0) & np.isfinite(slopes[0])).all():
             return None
-        first = self.element(x, index)
-        second = self._named(self.element(call.args[2], index))
+        # nothing is named: this may be part of a sum, around which nothing can be
+        first, second = (self.element(each, broadcast_index(index, shape_of(each))) for each in (x, call.args[2]))
         return tirx.Select(first > second, first, second)
-
-    def _named(self, value: Scalar) -> Scalar:
-        """A name for a value that is read more than once."""
-        name = tirx.Var("shared", str(value.ty.dtype))
-        self._let.append((name, value))
-        return name
 
     def _tuple_field(self, item: relax.TupleGetItem, index: Index) -> Scalar:
         source = item.tuple_value
