@@ -227,8 +227,10 @@ def blocks_of_rows(sch: Schedule, loops: list[LoopRV], pads: list[SBlockRV], thr
     return rows
 
 
-def fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], tile: ConvTile) -> list[Sum]:
-    """Place all that a tile computes under its loop; returns the sums of a joint tile.
+def fill_tile(
+    sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], tile: ConvTile, masks: LoopRV | None = None
+) -> list[Sum]:
+    """Place all that a tile computes under its loop, its words of bits under ``masks``; returns a joint tile's sums.
 
     Values of several convolutions are written pixel by pixel: those of a whole tile would not stay in registers.
     """
@@ -243,7 +245,7 @@ def fill_tile(sch: Schedule, stages: Stages, xo: LoopRV, inner: list[LoopRV], ti
             sch.set_scope(sch.get_sblock(name), 0, "local")
     for name in stages.values:
         _place_value(sch, sch.get_sblock(name), at, lanes)
-    pack_tail(sch, {name: at for name in stages.starting("cond_")})
+    pack_tail(sch, {name: at if masks is None else masks for name in stages.starting("cond_")})
     return sums
 
 

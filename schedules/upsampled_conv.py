@@ -41,13 +41,18 @@ class UpsampledTile(NamedTuple):
 
 
 def choose_tile(
-    size: tuple[int, int, int], scales: tuple[int, int], parts: list[tuple[int, int]], vectors: int, threads: int
+    size: tuple[int, int, int],
+    scales: tuple[int, int],
+    parts: list[tuple[int, int]],
+    vectors: int,
+    threads: int,
+    joint: bool = False,
 ) -> UpsampledTile:
     """The default decisions: the least work of the thread that has most to do, and one or two pixels.
 
     size : (N, H, W) of the map whose pixels are upsampled by the scales. parts : (H, W) of each, H being s times the
     map's where it is not made before the upsampling, and one row more where blocks have a row in common.
-    vectors : of 32 filters.
+    vectors : of 32 filters. joint : whether several convolutions are added up, which takes registers for one pixel.
     """
     batch, height, width = size
 
@@ -57,7 +62,8 @@ def choose_tile(
 
     fitting = [r for r in range(1, min(height, 16) + 1) if height % r == 0 and held(r) <= _CACHE] or [1]
     rows = min(fitting, key=lambda r: -(-batch * (height // r) // threads) * (r + _SEAM))
-    return UpsampledTile(rows, 2 if width % 2 == 0 and 2 * scales[0] * scales[1] * vectors <= 16 else 1)
+    two = not joint and width % 2 == 0 and 2 * scales[0] * scales[1] * vectors <= 16
+    return UpsampledTile(rows, 2 if two else 1)
 
 
 def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
@@ -94,7 +100,8 @@ def _tile(sch: Schedule, scales: tuple[int, int], vectors: int, threads: int, de
     height, width = rows // scales[0], columns // scales[1]
     parts = [_pixels(sch, sch.get_sblock(name))[1:] for name in Stages.of(sch).starting("part_")]
     options = [UpsampledTile(r, p) for r in divisors(height, 16) for p in divisors(width, 4)]
-    return decide("tile", options, choose_tile((batch, height, width), scales, parts, vectors, threads))
+    joint = bool(Stages.of(sch).starting("joint"))
+    return decide("tile", options, choose_tile((batch, height, width), scales, parts, vectors, threads, joint))
 
 
 def _pixels(sch: Schedule, block: SBlockRV) -> tuple[int, int, int]:
@@ -123,23 +130,31 @@ def _blocks(sch: Schedule, target, decide: Decide) -> tuple[LoopRV, LoopRV]:
     n, y, x, o = sch.get_loops(sch.get_sblock(joints[0] if joints else "acc"))
     yb, yi, ys = sch.split(y, [None, tile.rows, sy])
     xo, xi = sch.split(x, [None, tile.pixels * sx])
-    vector = lanes if joints else own
-    oo, om, ov = sch.split(o, [None, WORD // vector, vector])
-    sch.reorder(n, yb, oo, yi, xo, ys, xi, om, ov)
+    sch.reorder(n, yb, o, yi, xo, ys, xi)
     block = sch.fuse(n, yb)
     sch.parallel(block)
-    # masks are stored pixel by pixel: there are few registers for them
-    fill_tile(sch, stages, xi, [om, ov], ConvTile(1, vectors))
     together = sy * tile.pixels * sx * vectors <= _UNROLLED
-    for loop in [*([ys] if together else []), xi]:
-        sch.unroll(loop)
-    if not joints:
+    tile_loop = xo if together else ys
+    if joints:
+        # columns of several convolutions are in registers for a vector of filters at a time, their masks for a word
+        oo, og, om, ov = sch.split(o, [None, WORD // own, own // lanes, lanes])
+        sch.reorder(oo, yi, xo, *((og, ys) if together else (ys, og)), xi, om, ov)
+        fill_tile(sch, stages, xi, [om, ov], ConvTile(1, own // lanes), tile_loop)
+        sch.unroll(og)
+    else:
+        og, vector = tile_loop, own
+        oo, om, ov = sch.split(o, [None, WORD // vector, vector])
+        sch.reorder(oo, yi, xo, ys, xi, om, ov)
+        # masks are stored pixel by pixel: there are few registers for them
+        fill_tile(sch, stages, xi, [om, ov], ConvTile(1, vectors))
         in_registers(sch, [om, ov])
         sch.set_scope(sch.get_sblock("acc"), 0, "local")
+    for loop in [*([ys] if together else []), xi]:
+        sch.unroll(loop)
     for name in stages.starting("column_"):
         column = sch.get_sblock(name)
-        sch.compute_at(column, xo if together else ys, preserve_unit_loops=True)
-        *outer, channels = inner_loops(sch, column, xo if together else ys)
+        sch.compute_at(column, og, preserve_unit_loops=True)
+        *outer, channels = inner_loops(sch, column, og)
         in_registers(sch, [*outer, *sch.split(channels, [None, own])])
         sch.set_scope(column, 0, "local")
     return block, oo
@@ -147,8 +162,13 @@ def _blocks(sch: Schedule, target, decide: Decide) -> tuple[LoopRV, LoopRV]:
 
 def _count(sch: Schedule, part: SBlockRV, filters: LoopRV, vectors: int, lanes: int) -> None:
     """Place the counts of a part: of one tile of pixels after the other, in registers."""
-    pixels = int(sch.get(part).annotations["pixels"])
-    copy = sch.cache_write(part, 0, "local")
+    pixels, noted = int(sch.get(part).annotations["pixels"]), sch.get(part).annotations
+    whole = [each for each in sch.get_producers(part) if sch.get(each).name_hint.startswith("whole_")]
+    if whole:  # sums of another dtype than the part's
+        copy, (part,) = part, whole
+        sch.set_scope(part, 0, "local")
+    else:
+        copy = sch.cache_write(part, 0, "local")
     tiles = []
     for each in (copy, part):
         _, _, x, o, *taps = sch.get_loops(each)
@@ -162,7 +182,7 @@ def _count(sch: Schedule, part: SBlockRV, filters: LoopRV, vectors: int, lanes: 
     sch.compute_at(stored, filters, preserve_unit_loops=True)
     sch.compute_at(sums, inner_loops(sch, stored, filters)[-1], preserve_unit_loops=True)
     ky, kx, kc = sch.get_loops(sums)[-3:]
-    if "unrolled" in sch.get(part).annotations:
+    if "unrolled" in noted:
         sch.unroll(kc)
     else:
         sch.fuse(kx, kc)

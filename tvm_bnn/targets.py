@@ -240,6 +240,11 @@ class Target:
         """Whether LLVM may use `feature` (its name in LLVM, such as "avx512bitalg")."""
         return f"+{feature}" in self.features
 
+    @property
+    def fuses(self) -> bool:
+        """Whether it has an instruction for a * b + c of floats, rounded once, which LLVM takes."""
+        return self.arch == "aarch64" or self.has("fma")
+
     def config(self) -> dict[str, Any]:
         """The target as the dictionary that TVM accepts."""
         config: dict[str, Any] = {

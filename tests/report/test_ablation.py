@@ -36,7 +36,11 @@ def known(network):
 @pytest.fixture(scope="module")
 def networks():
     """Of two branches with one thing or another, and one whose maps are large enough for what is meant for such."""
-    kinds = [{"upsampling": "pixel_shuffle", "attention": "token"}, {"upsampling": "nearest", "attention": "spatial"}]
+    kinds = [
+        {"upsampling": "pixel_shuffle", "attention": "token"},
+        {"upsampling": "nearest", "attention": "spatial"},
+        {"upsampling": "bilinear", "attention": "none"},
+    ]
     return [known(each) for each in (*(ding2024("3x3", (64, 96), 2, **k) for k in kinds), ding2024("3x3", (256, 512)))]
 
 

@@ -38,14 +38,10 @@ register(_ADD_COUNTS, 2, _lower_add_counts)
 
 def fused_steps(func: tirx.PrimFunc, target) -> tirx.PrimFunc:
     """A scheduled kernel whose sums take such steps as the target has instructions for."""
-    changes = ([_in_pairs] if target.arch == "arm" else []) + ([_fused] if _has_fma(target) else [])
+    changes = ([_in_pairs] if target.arch == "arm" else []) + ([_fused] if target.fuses else [])
     for change in changes:
         func = func.with_body(_changed(func.body, change, False))
     return func
-
-
-def _has_fma(target) -> bool:
-    return target.arch == "aarch64" or target.has("fma")
 
 
 def _changed(stmt: tirx.Stmt, change: _Change, vector: bool) -> tirx.Stmt:

@@ -140,10 +140,10 @@ def start_of_different_bits(base: Table) -> Table | None:
     return Table(-(base.values // 2).astype(np.int32), base.rows, base.columns)
 
 
-def started_tally(acc: Callable, terms: int) -> Tally:
-    """A sum of as many signs as there are terms, of a stage [N, H, W, O] that counts so, int32."""
+def started_tally(acc: Callable, terms: int, dtype: str = "int32") -> Tally:
+    """A sum of as many signs as there are terms, of a stage [N, H, W, O] of a dtype that counts so."""
     zero, half = Table.of_number(0), -(-terms // 2)
-    return Tally(lambda index: acc(index[0], index[2], index[3], index[1]), zero, -2, -half, half, "int32")
+    return Tally(lambda index: acc(index[0], index[2], index[3], index[1]), zero, -2, -half, half, dtype)
 
 
 def equal_bits_tally(base: Table, visited: Table, terms: int) -> tuple[Table, Callable[[Callable], Tally]]:

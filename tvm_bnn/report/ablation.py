@@ -20,11 +20,11 @@ import tvm_ffi
 from tvm_bnn.compiler import Compilation, compile_source
 from tvm_bnn.console import Progress
 from tvm_bnn.lower import module as lowering
-from tvm_bnn.lower.anchors import upsampled_conv
 from tvm_bnn.relay_passes import partition, pipeline
 from tvm_bnn.relay_passes.decisions import Decisions
 from tvm_bnn.relay_passes.rewriter import op_name
 from tvm_bnn.report import variants
+from tvm_bnn.report.kernel_cases import BRANCHES_APART, RESIZE_APART, UPSAMPLED_READ_AS_VIEW
 from tvm_bnn.report.machine import Limits
 from tvm_bnn.report.networks import NETWORKS, ROUNDS, Network
 from tvm_bnn.report.peers import Peer
@@ -87,7 +87,7 @@ def _no_pass(name: str) -> tuple[Any, str, Any]:
 SWITCHES: tuple[Switch, ...] = (
     Switch("matrix unit", target=lambda target: dataclasses.replace(target, matrix="")),
     Switch("epilogues", _kernels(take_members=_no)),
-    Switch("shared kernels of sums", (partition, "MOST_SUMMANDS", 1)),
+    Switch("shared kernels of sums", BRANCHES_APART),
     Switch("rows for 1x1 convolutions", _unpaired("bnn.bconv2d")),
     Switch("rows of scores", _unpaired("bnn.bmatmul", "bnn.weighted_mean")),
     Switch("sums of rows", _kernels(sum_rows=_no)),
@@ -95,7 +95,8 @@ SWITCHES: tuple[Switch, ...] = (
     Switch("pooling where the map is made", (partition, "LARGE_MAP", float("inf"))),
     Switch("head that computes its rows", (partition, "MOST_READERS", 0)),
     Switch("argmax of the resize", (partition, "absorbed_resizes", lambda function: set())),
-    Switch("sums before upsampling", (upsampled_conv, "MOST_PARTS", 0)),
+    Switch("sums before upsampling", UPSAMPLED_READ_AS_VIEW),
+    Switch("resizing where bits are made", RESIZE_APART),
     Switch("channels in the order of a shuffle", _no_pass("OrderChannels")),
     Switch("views where they are read", _no_pass("SinkViews")),
     Switch("writing in place", (lowering, "write_in_place", lambda module, family_of: module)),

@@ -81,8 +81,7 @@ CASES = (
 
 def cases_for(target: Target) -> list[Case]:
     """Those whose results are defined to the last bit on the target."""
-    fuses = target.arch != "x86_64" or target.has("fma")
-    return [case for case in CASES if fuses or not case.fused]
+    return [case for case in CASES if target.fuses or not case.fused]
 
 
 @dataclass

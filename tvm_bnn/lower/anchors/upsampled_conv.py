@@ -23,7 +23,7 @@ block of rows reads it. Tiles are noted on the stages, for schedules.
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,13 +36,17 @@ from tvm_bnn.lower.bit_counts import HALF, counts_dtype, different_halves, unit
 from tvm_bnn.lower.layout import WORD, padded_channels, round_up, words
 from tvm_bnn.lower.matrix import BYTES, TILE_PIXELS, multiplies_bits, sum_of_products, tile_weights
 from tvm_bnn.lower.reader import Reader
-from tvm_bnn.lower.tally import different_bits_tally, product_tally
+from tvm_bnn.lower.starts import starting_at
+from tvm_bnn.lower.tally import Table, different_bits_tally, product_tally, start_of_different_bits, started_tally
 from tvm_bnn.lower.words import has_words, word
+from tvm_bnn.relay_passes.borders import border_classes
 from tvm_bnn.relay_passes.fold_constants import value_of
 from tvm_bnn.relay_passes.hoist_upsample import is_nearest
 from tvm_bnn.relay_passes.phases import SharedTaps, shared_taps
 from tvm_bnn.relay_passes.rewriter import shape_of
 
+#: Taps of one axis -> the class of each row, or column, of their parts.
+_ByTaps = dict[tuple[int, ...], tuple[int, ...]]
 #: Parts of a kernel, all of which lie in a cache.
 MOST_PARTS = 16
 
@@ -122,6 +126,43 @@ class Shared:
         last = max(shared.first + (len(shared.taps) - 1) * shared.dilation + count for shared, count in taps)
         return last - self.origin(axis)
 
+    def bases(self, weight: np.ndarray, heights: list[int], widths: list[int]) -> Callable[..., Table]:
+        """(rows, columns) of a part -> what twice its different bits are subtracted from, where the part is so large.
+
+        As `convolution.base_of_sums`: a tap outside lies there for all the output that reads the part at that place.
+        The numbers of all parts lie in one table.
+        """
+        channels = weight.shape[1]
+        tall, tall_own, tall_inside = self._classes(0, heights)
+        wide, wide_own, wide_inside = self._classes(1, widths)
+        own = np.einsum("ry,cx->rcyx", tall_own, wide_own)
+        outside = own & ~np.einsum("ry,cx->rcyx", tall_inside, wide_inside)
+        if self.geometry.pad_value != 0 or not outside.any():
+            return lambda rows, columns: Table.of_number(channels * len(rows.taps) * len(columns.taps))
+        per_tap = np.where(self.order(weight), 1, -1).sum(axis=3)
+        values = channels * own.sum(axis=(2, 3)) + np.einsum("oyx,rcyx->orc", per_tap, outside)
+        return lambda rows, columns: Table(values, tall[rows.taps], wide[columns.taps])
+
+    def _classes(self, axis: int, counts: list[int]) -> tuple[_ByTaps, np.ndarray, np.ndarray]:
+        """Taps -> border classes of the rows (axis 0) or columns of their parts; per class its taps, and those inside.
+
+        Classes are numbered through all parts, taps in the order of `order`.
+        """
+        classes: _ByTaps = {}
+        own: list[np.ndarray] = []
+        inside: list[np.ndarray] = []
+        for shared, count in zip(self.taps[axis], counts, strict=True):
+            found, masks = border_classes(
+                shape_of(self.source)[2 + axis], len(shared.taps), 1, shared.dilation, -shared.first, count
+            )
+            classes[shared.taps] = tuple(len(own) + each for each in found)
+            around = self.place(axis, shared), sum(len(each.taps) for each in self.taps[axis])
+            for mask in masks:
+                after = around[1] - around[0] - len(mask)
+                own.append(np.pad(np.ones_like(mask), (around[0], after)))
+                inside.append(np.pad(mask, (around[0], after)))
+        return classes, np.stack(own), np.stack(inside)
+
     def on_map(self, y, x):
         """A position, counted from the origin, on the map; and the condition that it lies there."""
         y, x = y + self.origin(0), x + self.origin(1)
@@ -155,10 +196,26 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     if multiplies_bits(target, len(weight), out[1], 1):
         tally = product_tally(_products(reader, call, shared, weight), terms)
         return Anchor(tally.count, "matrix_upsampled_conv", tally=tally)
-    height, width = (extent * scale for extent, scale in zip(shape_of(shared.source)[2:], shared.scales, strict=True))
-    base, _ = convolution.base_of_sums(weight, shared.geometry, (height, width), out, (True, True))
-    tally = different_bits_tally(_counts(reader, call, shared, weight, target), base, terms)
+    dtype = _dtype_of_begun(weight, target)
+    acc = _counts(reader, call, shared, weight, target, dtype)
+    if dtype:
+        tally = started_tally(acc, terms, dtype)
+    else:
+        size = [extent * scale for extent, scale in zip(shape_of(shared.source)[2:], shared.scales, strict=True)]
+        base, _ = convolution.base_of_sums(weight, shared.geometry, (size[0], size[1]), out, (True, True))
+        tally = different_bits_tally(acc, base, terms)
     return Anchor(lambda index: tally.sum(reader.table, index), "upsampled_conv", tally=tally)
+
+
+def _dtype_of_begun(weight: np.ndarray, target) -> str | None:
+    """Of parts that begin so that -2 times their sum is one of signs; None where they begin at 0: of an odd number of
+    channels, or in halves of words.
+
+    What parts take of caches and of loads is much of their cost, so they have 16 bits where a vector of these is one.
+    """
+    if weight.shape[1] % 2 or unit(target, len(weight)) == HALF:
+        return None
+    return "int16" if target.lanes32 >= 16 and math.prod(weight.shape[1:]) < 1 << 16 else "int32"
 
 
 def _added_up(reader: Reader, call: relax.Call, shared: Shared, widths: list[int], part: Callable):
@@ -189,13 +246,16 @@ def _added_up(reader: Reader, call: relax.Call, shared: Shared, widths: list[int
     return reader.compute((batch, *out, channels), add_up, "acc", noted)
 
 
-def _counts(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarray, target):
-    """Stages ``pad``, parts and ``acc`` of how many bits differ."""
+def _counts(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarray, target, begun: str | None):
+    """Stages ``pad``, parts and ``acc`` of how many bits differ.
+
+    begun : dtype of those where counts begin so that -2 times ``acc`` is the sum; None where they begin at 0.
+    """
     (batch, channels, *_), out = shape_of(shared.source), shape_of(call)[2:]
-    needed = shared.counts(1, out[1])
+    widths = shared.counts(1, out[1])
     halves = unit(target, len(weight)) == HALF
-    pixels = _pixels_of_part(max(needed), target, halves)
-    widths = [max(round_up(count, pixels), 2 * pixels) for count in needed]
+    pixels = _pixels_of_part(max(widths), target, halves)
+    widths = [max(round_up(count, pixels), 2 * pixels) for count in widths]
     padding_word = convolution.padding_words(shared.geometry.pad_value, channels)
 
     def padded(n, y, x, c):
@@ -210,6 +270,7 @@ def _counts(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarray
         reader, ordered.view("<u2") if halves else ordered, WORD if halves else target.lanes32
     )
     dtype = counts_dtype(math.prod(weight.shape[1:]))
+    bases = shared.bases(weight, shared.counts(0, out[0]), widths)
 
     def part(tall: SharedTaps, wide: SharedTaps, shape: tuple[int, int, int, int], name: str):
         first_row, first_column = shared.place(0, tall), shared.place(1, wide)
@@ -228,16 +289,43 @@ def _counts(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarray
             return different_halves(
                 reader, size, taps, taken, weights, 1, None, True, target, dtype, name=name, attrs={"pixels": pixels}
             )
-        axes = [reader.reduce_axis(extent, axis) for axis, extent in zip(("ky", "kx", "kc"), taps, strict=True)]
-        ky, kx, kc = (axis.var for axis in axes)
 
-        def count(n, y, x, o):
-            different = taken(n, y, x, ky, kx, 0, kc) ^ weights(n, o, ky, kx, kc)
-            return te.sum(tirx.popcount(different), axis=axes)
+        def different(n, y, x, o, ky, kx, kc):
+            return tirx.popcount(taken(n, y, x, ky, kx, 0, kc) ^ weights(n, o, ky, kx, kc))
 
-        return reader.compute(shape, count, name, {"pixels": pixels})
+        start = start_of_different_bits(bases(tall, wide)) if begun else None
+        return _count_words(reader, shape, taps, different, start, begun or "uint32", name, {"pixels": pixels})
 
     return _added_up(reader, call, shared, widths, part)
+
+
+def _count_words(
+    reader: Reader,
+    shape: tuple[int, int, int, int],
+    taps: tuple[int, int, int],
+    different: Callable,
+    start: Table | None,
+    dtype: str,
+    name: str,
+    noted: Mapping[str, int],
+) -> te.Tensor:
+    """Stage of a part [N, H, W, O padded] that counts the bits of whole words.
+
+    different : (n, y, x, o, ky, kx, word) -> how many bits of a word differ, uint32. start : where counts begin, which
+    are int32 then; None: at 0. dtype : of the part, to which counts are cut where it is another. noted : on the stage.
+    """
+    axes = [reader.reduce_axis(extent, axis) for axis, extent in zip(("ky", "kx", "kc"), taps, strict=True)]
+
+    def count(n, y, x, o):
+        term = different(n, y, x, o, *(axis.var for axis in axes))
+        if start is not None:
+            term = starting_at(reader.table(start, (n, o, y, x)), term.astype("int32"))
+        return te.sum(term, axis=axes)
+
+    if dtype in ("int32", "uint32"):
+        return reader.compute(shape, count, name, noted)
+    whole = reader.compute(shape, count, name.replace("part", "whole"))
+    return reader.compute(shape, lambda *place: whole(*place).astype(dtype), name, noted)
 
 
 def _pixels_of_part(width: int, target, halves: bool) -> int:
