@@ -122,8 +122,9 @@ def window_sums(
     columns: Callable | None = None,
     start: Callable | None = None,
     attrs: Mapping[str, int] = MappingProxyType({}),
+    name: str = "acc",
 ):
-    """Stage ``acc`` [N, H, W, O padded]: sums of combine(read, weights) over (ky, kx, c), in that order.
+    """Stage [N, H, W, O padded]: sums of combine(read, weights) over (ky, kx, c), in that order.
 
     shape : (N, O, H, W) of the result. taps : rows and columns of the kernel, channels (words) of a group.
     read : (n, y, x, ky, kx, group, c) -> element; weights : (n, o, ky, kx, c) -> element.
@@ -146,7 +147,7 @@ def window_sums(
         return te.sum(value if start is None else starting_at(start(n, y, x, o), value), axis=[ky, kx, kc])
 
     shape = (batch, height, width, padded_channels(filters))
-    return reader.compute(shape, accumulate, "acc", {**attrs, **({"whole_rows": 1} if columns else {})})
+    return reader.compute(shape, accumulate, name, {**attrs, **({"whole_rows": 1} if columns else {})})
 
 
 def bit_sums(
@@ -171,11 +172,31 @@ def bit_sums(
     if counts_bytes(target, shape[1]):
         return different_bits(reader, shape, taps, read, weights, groups, rows)
 
+    return word_sums(reader, shape, taps, read, weights, groups, rows, columns, start)
+
+
+def word_sums(
+    reader: Reader,
+    shape: tuple[int, int, int, int],
+    taps: tuple[int, int, int],
+    read: Callable,
+    weights: Callable,
+    groups: int = 1,
+    rows: Callable | None = None,
+    columns: Callable | None = None,
+    start: Callable | None = None,
+    attrs: Mapping[str, int] = MappingProxyType({}),
+    name: str = "acc",
+):
+    """Stage of how many bits of whole words differ, int32 where they start somewhere, else uint32; arguments as of
+    window_sums.
+    """
+
     def different(a, b):
         count = tirx.popcount(a ^ b)
         return count if start is None else count.astype("int32")
 
-    return window_sums(reader, shape, taps, read, weights, different, groups, rows, columns, start)
+    return window_sums(reader, shape, taps, read, weights, different, groups, rows, columns, start, attrs, name)
 
 
 def constant_weights(reader: Reader, weight: np.ndarray, lanes: int) -> Callable:

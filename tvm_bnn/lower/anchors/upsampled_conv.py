@@ -23,7 +23,7 @@ block of rows reads it. Tiles are noted on the stages, for schedules.
 import functools
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,6 @@ from tvm_bnn.lower.bit_counts import HALF, counts_dtype, different_halves, unit
 from tvm_bnn.lower.layout import WORD, padded_channels, round_up, words
 from tvm_bnn.lower.matrix import BYTES, TILE_PIXELS, multiplies_bits, sum_of_products, tile_weights
 from tvm_bnn.lower.reader import Reader
-from tvm_bnn.lower.starts import starting_at
 from tvm_bnn.lower.tally import Table, different_bits_tally, product_tally, start_of_different_bits, started_tally
 from tvm_bnn.lower.words import has_words, word
 from tvm_bnn.relay_passes.borders import border_classes
@@ -284,48 +283,23 @@ def _counts(reader: Reader, call: relax.Call, shared: Shared, weight: np.ndarray
         def weights(n, o, ky, kx, k):
             return values(n, o, first_row + ky, first_column + kx, k)
 
+        size, noted = (shape[0], shape[3], shape[1], shape[2]), {"pixels": pixels}
         if halves:
-            size = shape[0], shape[3], shape[1], shape[2]
             return different_halves(
-                reader, size, taps, taken, weights, 1, None, True, target, dtype, name=name, attrs={"pixels": pixels}
+                reader, size, taps, taken, weights, 1, None, True, target, dtype, name=name, attrs=noted
             )
-
-        def different(n, y, x, o, ky, kx, kc):
-            return tirx.popcount(taken(n, y, x, ky, kx, 0, kc) ^ weights(n, o, ky, kx, kc))
-
         start = start_of_different_bits(bases(tall, wide)) if begun else None
-        return _count_words(reader, shape, taps, different, start, begun or "uint32", name, {"pixels": pixels})
+        sums = functools.partial(
+            convolution.word_sums,
+            *(reader, size, taps, taken, weights),
+            start=None if start is None else (lambda n, y, x, o: reader.table(start, (n, o, y, x))),
+        )
+        if begun != "int16":
+            return sums(attrs=noted, name=name)
+        whole = sums(name=name.replace("part", "whole"))
+        return reader.compute(shape, lambda *place: whole(*place).astype(begun), name, noted)
 
     return _added_up(reader, call, shared, widths, part)
-
-
-def _count_words(
-    reader: Reader,
-    shape: tuple[int, int, int, int],
-    taps: tuple[int, int, int],
-    different: Callable,
-    start: Table | None,
-    dtype: str,
-    name: str,
-    noted: Mapping[str, int],
-) -> te.Tensor:
-    """Stage of a part [N, H, W, O padded] that counts the bits of whole words.
-
-    different : (n, y, x, o, ky, kx, word) -> how many bits of a word differ, uint32. start : where counts begin, which
-    are int32 then; None: at 0. dtype : of the part, to which counts are cut where it is another. noted : on the stage.
-    """
-    axes = [reader.reduce_axis(extent, axis) for axis, extent in zip(("ky", "kx", "kc"), taps, strict=True)]
-
-    def count(n, y, x, o):
-        term = different(n, y, x, o, *(axis.var for axis in axes))
-        if start is not None:
-            term = starting_at(reader.table(start, (n, o, y, x)), term.astype("int32"))
-        return te.sum(term, axis=axes)
-
-    if dtype in ("int32", "uint32"):
-        return reader.compute(shape, count, name, noted)
-    whole = reader.compute(shape, count, name.replace("part", "whole"))
-    return reader.compute(shape, lambda *place: whole(*place).astype(dtype), name, noted)
 
 
 def _pixels_of_part(width: int, target, halves: bool) -> int:
