@@ -7,6 +7,7 @@ four pixels and 64 filters. LLVM then fills, stores and loads in memory what it 
 from math import prod
 
 import tvm
+import tvm_ffi
 from tvm import DataType, tirx
 from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
 
@@ -45,10 +46,26 @@ class KeepOnStack:
         return func.with_body(keep_on_stack(func.body))
 
 
+@tvm.transform.module_pass(opt_level=0, name="DealOutWarps")
+class DealOutWarps:
+    """Give each thread of a warp its part of every buffer of scope "warp"; TVM's pass does so with one at a time."""
+
+    def transform_module(self, module: tvm.IRModule, _context) -> tvm.IRModule:
+        """Deal out until nothing changes."""
+        dealt = tirx.transform.LowerWarpMemory()(module)
+        while not tvm_ffi.structural_equal(dealt, module):
+            module, dealt = dealt, tirx.transform.LowerWarpMemory()(dealt)
+        return module
+
+
 def _pipeline() -> tuple:
     """TVM's passes over modules, over functions of the host and over those of a device."""
     passes, host, device = get_tir_pipeline("default")
-    return passes, lambda: tvm.transform.Sequential([KeepOnStack(), host()]), device
+    return (
+        passes,
+        lambda: tvm.transform.Sequential([KeepOnStack(), host()]),
+        lambda: tvm.transform.Sequential([DealOutWarps(), device()]),
+    )
 
 
 register_tir_pipeline(PIPELINE, _pipeline)

@@ -1,12 +1,17 @@
 """Binary convolutions on tensor cores: a block has a tile of pixels x filters, and each of its warps a part of that.
 
     blocks of filters, blocks of pixels:
-        for each chunk of the window's words:
-            copy the chunk of all pixels, and of all filters             shared memory, all threads
-            for each tile of words, of the warp's pixels, of its filters:
-                sums += popcount(pixels (*) filters)                     registers of a warp
-        store the sums                                                   shared memory
+        for each convolution that the epilogue joins:
+            count the ones of the block's windows, where a tensor core has no xor        a thread a pixel
+            for each chunk of the window's words:
+                copy the chunk of all pixels, and of all filters         shared memory, all threads
+                for each tile of words, of the warp's pixels, of its filters:
+                    sums += popcount(pixels (*) filters)                 registers of a warp
+            store the sums                                               shared memory
         values that read them, a thread an element                       as any kernel's (``threads``)
+
+The loops are those of the stage that reads the sums: of ``joint`` where several convolutions are joined, else of
+``count``. Where the sums of all of them do not fit the shared memory of a block, each convolution is launched apart.
 
 Rows of the copies are stored an odd number of four words apart, so that the threads of a warp, which read eight rows at
 once, find each word in another bank.
@@ -18,14 +23,22 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from tvm_bnn.gpus import WARP, BitProduct
+from tvm_bnn.gpus import WARP, BitProduct, Gpu
 from tvm_bnn.lower.layout import WORD
 from tvm_bnn.lower.tensor_core import PIXELS
 from tvm_bnn.schedules import threads
 from tvm_bnn.schedules.bit_products import instructions, lane_of, register_of, registers
 from tvm_bnn.schedules.decide import Decide, by_default, divisors
-from tvm_bnn.schedules.stages import Stages, extent
+from tvm_bnn.schedules.stages import Stages, extent, inner_loops
 from tvm_bnn.schedules.threads import Nest
+
+
+class Sums(NamedTuple):
+    """What a kernel multiplies: pixels and filters, padded to tiles, and the words of each convolution's window."""
+
+    pixels: int
+    filters: int
+    words: tuple[int, ...]
 
 
 class TensorTile(NamedTuple):
@@ -51,14 +64,23 @@ class TensorTile(NamedTuple):
 
 
 #: Registers of a thread for sums, warps of a block, words of a row that is copied at once: at most.
-_SUMS, _WARPS, _CHUNK = 64, 8, 32
+_SUMS, _WARPS, _CHUNK = 64, 8, 48
 
 
-def tiles(filters: int, product: BitProduct) -> list[TensorTile]:
-    """What may be decided: whole tiles of pixels and filters, whose sums fit the registers of a thread."""
-    found = []
+def sums_of(sch: Schedule, stages: Stages) -> Sums:
+    """What the convolutions of a kernel multiply."""
+    shapes = [[extent(sch, loop) for loop in sch.get_loops(sch.get_sblock(name))] for name in _sums(stages)]
+    return Sums(*shapes[0][:2], tuple(words for _, _, words in shapes))
+
+
+def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
+    """What may be decided: whole tiles of pixels and filters, whose sums fit the registers of a thread.
+
+    Those whose sums fit the shared memory of a block as well, if there are any.
+    """
+    product, found = gpu.product, []
     for pixels in divisors(PIXELS // product.rows):
-        for columns in divisors(filters // product.columns):
+        for columns in divisors(sums.filters // product.columns):
             if columns * product.columns % WORD:
                 continue
             for down in divisors(pixels):
@@ -66,131 +88,201 @@ def tiles(filters: int, product: BitProduct) -> list[TensorTile]:
                     tile = TensorTile(down, across, pixels // down, columns // across)
                     if tile.pixels * tile.filters * registers(product) <= _SUMS:
                         found.append(tile)
-    return found
+    return [tile for tile in found if fits(tile, sums, gpu)] or found
 
 
-def choose_tile(filters: int, product: BitProduct) -> TensorTile:
-    """The default: four warps, and the fewest loads from shared memory for a product. Not measured on a GPU."""
+def shared_bytes(tile: TensorTile, sums: Sums, product: BitProduct) -> int:
+    """Shared memory of a block: sums of every convolution, ones of windows, and one chunk of both operands."""
+    rows, columns = tile.rows(product), tile.columns(product)
+    chunk = max(_chunk(words, product) for words in sums.words)
+    ones = rows if product.operation == "and" else 0
+    return 4 * (len(sums.words) * (rows * columns + ones) + (rows + columns) * (chunk // 8 * 8 + 12))
+
+
+def fits(tile: TensorTile, sums: Sums, gpu: Gpu) -> bool:
+    """Whether all convolutions of a kernel can be made in one block."""
+    return shared_bytes(tile, sums, gpu.product) <= gpu.shared_memory
+
+
+def choose_tile(sums: Sums, gpu: Gpu) -> TensorTile:
+    """The default: the fewest clocks of the busiest multiprocessor, as instructions are counted. Not measured on a GPU.
+
+    Of each block: products, which four warps take to keep a multiprocessor busy; their loads; copies with their indices,
+    of which those of a window are dearer; and the epilogue.
+    """
+    product = gpu.product
     left, right = product.rows // 8, 1  # registers of a tile for each 128 bits
 
-    def loads(tile: TensorTile) -> tuple[int, float]:
-        work = tile.pixels * tile.filters
-        return abs(tile.warps - 4), (left * tile.pixels + right * tile.filters) / work
+    def clocks(tile: TensorTile) -> float:
+        rows, columns = tile.rows(product), tile.columns(product)
+        blocks = -(-sums.pixels // rows) * -(-sums.filters // columns)
+        parts = product.depth // 128
+        steps = sum(sums.words) * WORD // product.depth
+        of_warp = steps * (tile.pixels * tile.filters * 8 + parts * (left * tile.pixels + right * tile.filters) * 4)
+        copied = sum(sums.words) * (rows * 24 + columns * 8) / WARP / min(tile.warps, 4)
+        written = len(sums.words) * rows * columns * 16 / WARP / min(tile.warps, 4)
+        return -(-blocks // gpu.multiprocessors) * (of_warp * max(tile.warps / 4, 1) + copied + written)
 
-    return min(tiles(filters, product), key=loads)
+    return min(tiles(sums, gpu), key=clocks)
 
 
 def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     """Schedule a kernel of the "tensor_conv" family in place; returns the name of the rule."""
-    product, stages = target.gpu.product, Stages.of(sch)
-    sums = [name for name in stages.starting("acc") if stages.has(name.replace("acc", "window"))]
-    filters = extent(sch, sch.get_loops(sch.get_sblock(sums[0]))[1])
-    tile = decide("tile", tiles(filters, product), choose_tile(filters, product))
-    scope = "shared" if len(stages.starting("acc")) == 1 else "global"
-    home: dict[str, Nest] = {}
-    tiled: list[tuple[LoopRV, str]] = []
-    if scope == "shared":
-        for name in stages.names:
-            if name not in ("ones", "window", "acc"):
-                _flatten(sch, sch.get_sblock(name))
-                _hide_ones(sch, sch.get_sblock(name), stages)
-    for name in sums:
-        block, inner = _multiply(sch, name, tile, product, scope)
-        tiled += zip(inner, instructions(product, scope), strict=True)
-        for stage in (name, _stored(name), name.replace("acc", "window")):
-            home[stage] = Nest(block, block, 0)
-    stored = tuple(home)
-    if scope == "shared":
-        _begin_epilogue(sch, home, tile)
-    threads.place(sch, stages, home, stored)
-    for loop, instruction in tiled:  # last: what reads the sums of a tile is found by the loops that store them
-        sch.tensorize(loop, instruction)
+    gpu, product, stages = target.gpu, target.gpu.product, Stages.of(sch)
+    sums = sums_of(sch, stages)
+    tile = decide("tile", tiles(sums, gpu), choose_tile(sums, gpu))
+    if stages.starting("joint"):
+        for name in stages.starting("count"):
+            sch.compute_inline(sch.get_sblock(name))
+    block = _Block(sch, tile, product)
+    if fits(tile, sums, gpu):
+        block.together()
+    else:
+        block.apart()
     return f"bconv2d-{target.isa}-{product.shape}-{tile.rows(product)}x{tile.columns(product)}"
 
 
-def _multiply(
-    sch: Schedule, name: str, tile: TensorTile, product: BitProduct, scope: str
-) -> tuple[LoopRV, tuple[LoopRV, LoopRV, LoopRV]]:
-    """Compute a stage of sums in tiles, and store it; returns the loop over blocks, of filters, and loops over tiles.
-
-    scope : where to, "shared" for readers in the same block, else "global".
-    """
-    acc = sch.get_sblock(name)
-    m, o, k = sch.get_loops(acc)
-    words = product.depth // WORD
-    chunk = max(divisors(extent(sch, k) // words, _CHUNK // words))
-    mb, mw, mt, mi = sch.split(m, [None, tile.warps_of_pixels, tile.pixels, product.rows])
-    ob, ow, ot, oi = sch.split(o, [None, tile.warps_of_filters, tile.filters, product.columns])
-    ko, kt, ki = sch.split(k, [None, chunk, words])
-    sch.reorder(mb, ob, mw, ow, ko, kt, mt, ot, mi, oi, ki)
-    warps = sch.fuse(mw, ow)
-    for loop, axis in ((mb, "blockIdx.x"), (ob, "blockIdx.y"), (warps, "threadIdx.y")):
-        sch.bind(loop, axis)
-    stored = sch.cache_write(acc, 0, "warp")
-    sch.reverse_compute_at(stored, warps, preserve_unit_loops=True)
-    sch.set_scope(stored, 0, scope)
-    rows, columns = product.rows, product.columns
-    sch.transform_layout(
-        acc,
-        ("write", 0),
-        lambda i, j: (i // rows, j // columns, lane_of(i, j), register_of(i, j, rows)),
-    )
-    window = sch.get_sblock(name.replace("acc", "window"))
-    sch.set_scope(window, 0, "shared")
-    for operand in (window, sch.cache_read(acc, _operand(sch, acc, "weight"), "shared")):
-        _copy(sch, operand, ko, tile.warps)
-    begin = sch.get_loops(sch.decompose_reduction(acc, ko))[-2]
-    *_, i, j = sch.get_loops(stored)
-    io, ii = sch.split(i, [None, rows])
-    jo, ji = sch.split(j, [None, columns])
-    sch.reorder(io, jo, ii, ji)
-    return ob, (begin, mi, ii)
+def _sums(stages: Stages) -> list[str]:
+    """The stages of sums that tensor cores make."""
+    return [name for name in stages.starting("acc") if stages.has(_of(name, "window"))]
 
 
-def _stored(name: str) -> str:
-    """What the block is called that stores sums."""
-    return f"{name}_warp"
+def _of(name: str, stage: str) -> str:
+    """Another stage of the same convolution as a stage of sums."""
+    return name.replace("acc", stage)
+
+
+def _chunk(words: int, product: BitProduct) -> int:
+    """Words of a window that are copied at once."""
+    least = product.depth // WORD
+    return least * max(divisors(words // least, _CHUNK // least))
+
+
+class _Block:
+    """The schedule of a kernel, while it is made."""
+
+    def __init__(self, sch: Schedule, tile: TensorTile, product: BitProduct) -> None:
+        self.sch, self.tile, self.product = sch, tile, product
+        self.stages = Stages.of(sch)
+        self.home: dict[str, Nest] = {}
+        self.tiled: list[tuple[LoopRV, str]] = []  # loops of tiles, and what each becomes
+
+    def together(self) -> None:
+        """Make all that the epilogue reads in the block that computes it."""
+        sch, joints = self.sch, self.stages.starting("joint")
+        for name in self.stages.names:
+            if not name.startswith(("window", "acc", "ones", "count")) and not (name in joints and len(joints) > 1):
+                _flatten(sch, sch.get_sblock(name))
+        roots = joints or self.stages.starting("count")
+        at, nest = self._elements(sch.get_sblock(roots[0]))
+        for name in _sums(self.stages):
+            self._make(name, "shared", at)
+            if self.stages.has(_of(name, "ones")):
+                self._count_ones(_of(name, "ones"), at, nest)
+        self._finish(dict.fromkeys(roots, nest))
+
+    def apart(self) -> None:
+        """Launch each convolution by itself, and what reads the sums of all of them."""
+        for name in _sums(self.stages):
+            self._make(name, "global")
+        self._finish({})
+
+    def _finish(self, home: dict[str, Nest]) -> None:
+        """Place what follows, element by element."""
+        stored = tuple(self.home)
+        threads.place(self.sch, self.stages, {**self.home, **home}, stored)
+        for loop, instruction in self.tiled:  # last: what reads the sums of a tile is found by the loops that store them
+            self.sch.tensorize(loop, instruction)
+
+    def _blocks(self, m: LoopRV, o: LoopRV) -> tuple[LoopRV, LoopRV, LoopRV]:
+        """Cut loops over pixels and filters in blocks; returns the innermost loop over blocks, and those inside."""
+        mb, mi = self.sch.split(m, [None, self.tile.rows(self.product)])
+        ob, oi = self.sch.split(o, [None, self.tile.columns(self.product)])
+        self.sch.reorder(mb, ob, mi, oi)
+        self.sch.bind(mb, "blockIdx.x")
+        self.sch.bind(ob, "blockIdx.y")
+        return ob, mi, oi
+
+    def _elements(self, root: SBlockRV) -> tuple[LoopRV, Nest]:
+        """Blocks, and a thread an element, of the stage that reads the sums, for others to join."""
+        sch = self.sch
+        first = next(iter(sch.get_consumers(root)), root)
+        *outer, o = sch.get_loops(root)
+        at, pixels, filters = self._blocks(sch.fuse(*outer), o)
+        some_pixels, warp = sch.split(pixels, [None, self.tile.warps])
+        word, lane = sch.split(filters, [None, WARP])
+        sch.reorder(some_pixels, word, warp, lane)
+        sch.bind(warp, "threadIdx.y")
+        sch.bind(lane, "threadIdx.x")
+        return at, Nest(word, lane, threads.elements(sch, first))
+
+    def _make(self, name: str, scope: str, at: LoopRV | None = None) -> None:
+        """Compute a stage of sums in tiles, and store it.
+
+        scope : where to. at : the loop over blocks whose body reads it; None for blocks of its own.
+        """
+        sch, product, tile = self.sch, self.product, self.tile
+        rows, columns, words = product.rows, product.columns, product.depth // WORD
+        acc = sch.get_sblock(name)
+        stored = sch.cache_write(acc, 0, "warp")
+        sch.set_scope(stored, 0, scope)
+        if at is None:
+            at, i, j = self._blocks(*sch.get_loops(stored))
+        else:
+            sch.compute_at(stored, at, preserve_unit_loops=True)
+            i, j = inner_loops(sch, stored, at)
+        iw, it, ii = sch.split(i, [tile.warps_of_pixels, tile.pixels, rows])
+        jw, jt, ji = sch.split(j, [tile.warps_of_filters, tile.filters, columns])
+        sch.reorder(iw, jw, it, jt, ii, ji)
+        warps = sch.fuse(iw, jw)
+        sch.bind(warps, "threadIdx.y")
+        sch.compute_at(acc, warps, preserve_unit_loops=True)
+        m, o, k = inner_loops(sch, acc, warps)
+        (mt, mi), (ot, oi) = sch.split(m, [None, rows]), sch.split(o, [None, columns])
+        ko, kt, ki = sch.split(k, [None, _chunk(extent(sch, k), product) // words, words])
+        sch.reorder(ko, kt, mt, ot, mi, oi, ki)
+        sch.transform_layout(
+            acc,
+            ("write", 0),
+            lambda i, j: (i // rows, j // columns, lane_of(i, j), register_of(i, j, rows)),
+        )
+        window = sch.get_sblock(_of(name, "window"))
+        sch.set_scope(window, 0, "shared")
+        for operand in (window, sch.cache_read(acc, _operand(sch, acc, "weight"), "shared")):
+            self._copy(operand, ko)
+        begin = sch.get_loops(sch.decompose_reduction(acc, ko))[-2]
+        self.tiled += zip((begin, mi, ii), instructions(product, scope), strict=True)
+        self.home.update(dict.fromkeys((name, _of(name, "window")), Nest(at, at, 0)))
+
+    def _copy(self, operand: SBlockRV, at: LoopRV) -> None:
+        """Copy a chunk of an operand, neighbouring words by neighbouring threads."""
+        sch = self.sch
+        sch.compute_at(operand, at, preserve_unit_loops=True)
+        sch.storage_align(operand, 0, axis=-2, factor=8, offset=4)
+        _, warp, lane = sch.split(sch.fuse(*sch.get_loops(operand)[-2:]), [None, self.tile.warps, WARP])
+        sch.bind(warp, "threadIdx.y")
+        sch.bind(lane, "threadIdx.x")
+
+    def _count_ones(self, name: str, at: LoopRV, nest: Nest) -> None:
+        """Count the ones of the block's windows, a thread a pixel."""
+        sch = self.sch
+        ones = sch.get_sblock(name)
+        stored = sch.cache_write(ones, 0, "local")
+        sch.set_scope(stored, 0, "shared")
+        sch.compute_at(stored, at, preserve_unit_loops=True)
+        (pixels,) = inner_loops(sch, stored, at)
+        _, warp, lane = sch.split(pixels, [None, self.tile.warps, WARP])
+        sch.bind(warp, "threadIdx.y")
+        sch.bind(lane, "threadIdx.x")
+        sch.compute_at(ones, lane, preserve_unit_loops=True)
+        sch.decompose_reduction(ones, sch.get_loops(ones)[-1])
+        self.home[name] = Nest(at, at, 0)
 
 
 def _operand(sch: Schedule, acc: SBlockRV, prefix: str) -> int:
     """Which of what a stage reads has a name that begins so."""
     names = [read.source.name for read in sch.get(acc).reads]
     return next(i for i, name in enumerate(names) if name.startswith(prefix))
-
-
-def _copy(sch: Schedule, operand: SBlockRV, at: LoopRV, warps: int) -> None:
-    """Copy a chunk of an operand, neighbouring words by neighbouring threads."""
-    sch.compute_at(operand, at, preserve_unit_loops=True)
-    sch.storage_align(operand, 0, axis=-2, factor=8, offset=4)
-    _, warp, lane = sch.split(sch.fuse(*sch.get_loops(operand)[-2:]), [None, warps, WARP])
-    sch.bind(warp, "threadIdx.y")
-    sch.bind(lane, "threadIdx.x")
-
-
-def _begin_epilogue(sch: Schedule, home: dict[str, Nest], tile: TensorTile) -> None:
-    """Let the first value that reads the sums do so in their block, a thread an element, for the others to join."""
-    first = next(sch.get(block).name_hint for block in sch.get_consumers(sch.get_sblock(_stored("acc"))))
-    block, at = sch.get_sblock(first), home["acc"].blocks
-    sch.reverse_compute_at(block, at, preserve_unit_loops=True)
-    pixels, filters = sch.get_loops(block)[-2:]
-    some_pixels, warp = sch.split(pixels, [None, tile.warps])
-    word, lane = sch.split(filters, [None, WARP])
-    sch.reorder(some_pixels, word, warp, lane)
-    sch.bind(warp, "threadIdx.y")
-    sch.bind(lane, "threadIdx.x")
-    home[first] = Nest(word, lane, threads.elements(sch, block))
-    home[_stored("acc")] = home[first]
-
-
-def _hide_ones(sch: Schedule, block: SBlockRV, stages: Stages) -> None:
-    """Let a stage that reads the ones of windows be placed all the same: TVM wants all that it reads beside it.
-
-    They are launched by themselves, and before.
-    """
-    for number, read in enumerate(sch.get(block).reads):
-        if read.source.name == "ones":
-            assert stages.names.index("ones") < stages.names.index("acc"), stages
-            sch.unsafe_hide_buffer_access(block, "read", [number])
 
 
 def _flatten(sch: Schedule, block: SBlockRV) -> None:

@@ -47,12 +47,14 @@ class Gpu:
     """One architecture.
 
     arch : as nvcc names it. product : of bits in one native instruction; None where PTX has one that is emulated.
-    shared_memory : bytes that a block may use without asking for more. called : an example of its products.
+    called : an example of its products. multiprocessors : of the first of these.
+    shared_memory : bytes that a block may use without asking for more.
     """
 
     arch: str
     product: BitProduct | None
     called: str
+    multiprocessors: int
     shared_memory: int = 48 << 10
 
     @property
@@ -70,13 +72,13 @@ _AMPERE = BitProduct(16, 8, 256, "xor")
 #: From ptxas 13.0 and the instructions that it makes: what is missing, it emulates by several, and counting in
 #: ordinary registers is then as good.
 GPUS = (
-    Gpu("sm_75", BitProduct(8, 8, 128, "xor"), "T4, GeForce RTX 20"),
-    Gpu("sm_80", _AMPERE, "A100, A30"),
-    Gpu("sm_86", _AMPERE, "A10, GeForce RTX 30"),
-    Gpu("sm_89", _AMPERE, "L4, L40, GeForce RTX 40"),
-    Gpu("sm_90", BitProduct(16, 8, 256, "and"), "H100, H200"),
-    Gpu("sm_100", None, "B200"),
-    Gpu("sm_120", None, "GeForce RTX 50"),
+    Gpu("sm_75", BitProduct(8, 8, 128, "xor"), "T4, GeForce RTX 20", 40),
+    Gpu("sm_80", _AMPERE, "A100, A30", 108),
+    Gpu("sm_86", _AMPERE, "A10, GeForce RTX 30", 72),
+    Gpu("sm_89", _AMPERE, "L4, L40, GeForce RTX 40", 58),
+    Gpu("sm_90", BitProduct(16, 8, 256, "and"), "H100, H200", 132),
+    Gpu("sm_100", None, "B200", 148),
+    Gpu("sm_120", None, "GeForce RTX 50", 170),
 )
 
 

@@ -4,13 +4,14 @@ Rows are pixels of the result, columns filters, and the depth is the words of a 
 
     window[m, k] = word k of what pixel m reads, 0 behind the last one
     acc[m, o]    = sum over k of popcount(window[m, k] operation weight[o, k])
+    count[m, o]  = what epilogues read of it
 
 The matrices are padded to whole tiles with zeros, which count nothing. Words beyond the plane are those of padding, so
 every sum has all of its terms (``base`` in ``anchors.convolution`` takes back what they add).
 
 Where a tensor core has no xor, it counts common bits:
 ``popcount(a ^ b) = popcount(a) + popcount(b) - 2 * popcount(a & b)``. The ones of a filter are a constant, those of a
-window are counted before, in stage ``ones``.
+window are counted besides, in stage ``ones``; ``count`` puts both together.
 """
 
 import math
@@ -44,7 +45,7 @@ def tally_of_products(
     terms: int,
     target,
 ) -> Tally:
-    """Stages ``window`` and ``acc`` (and ``ones``) of a convolution, and what its sums are.
+    """Stages ``window``, ``acc`` (``ones``) and ``count`` of a convolution, and what its sums are.
 
     shape : (N, O, H, W) of the result. read : (n, y, x, ky, kx, c) -> word. weight : words [O, KH, KW, C].
     base : ``sum = base - 2 * different bits``, all terms counted. terms : bits of a window.
@@ -76,16 +77,17 @@ def tally_of_products(
         return (n * height + y) * width + x
 
     if product.operation == "xor":
-        return different_bits_tally(lambda n, y, x, o: acc(row(n, y, x), o), base, terms)
+        count = reader.compute((rows, len(matrix)), lambda m, o: acc(m, o), "count")
+        return different_bits_tally(lambda n, y, x, o: count(row(n, y, x), o), base, terms)
     word = reader.reduce_axis(words, "word")
     ones = reader.compute((rows,), lambda m: te.sum(tirx.popcount(element(m, word.var)), axis=word), "ones")
 
-    def different(index):
+    def different(m, o):
         """Bits that differ, less the ones of the filter. (The stage that is read first is made first.)"""
-        n, o, y, x = index
-        of_window, both = (each.astype("int32") for each in (ones(row(n, y, x)), acc(row(n, y, x), o)))
+        of_window, both = (each.astype("int32") for each in (ones(m), acc(m, o)))
         return of_window - tirx.const(2, "int32") * both
 
+    count = reader.compute((rows, len(matrix)), different, "count")
     of_filter = np.bitwise_count(weight).sum(axis=(1, 2, 3), dtype=np.int32)[:, None, None]
     rest = Table((base.values - 2 * of_filter).astype(np.int32), base.rows, base.columns)
-    return Tally(different, rest, -2, -terms, terms, "int32")
+    return Tally(lambda index: count(row(index[0], index[2], index[3]), index[1]), rest, -2, -terms, terms, "int32")
