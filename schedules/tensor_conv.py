@@ -86,7 +86,8 @@ def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
             for down in divisors(pixels):
                 for across in divisors(columns, _WARPS // down if down <= _WARPS else 0):
                     tile = TensorTile(down, across, pixels // down, columns // across)
-                    if tile.pixels * tile.filters * registers(product) <= _SUMS:
+                    fit = tile.pixels * tile.filters * registers(product) <= _SUMS
+                    if fit and tile.rows(product) % tile.warps == 0:  # so that epilogues have whole rows of warps
                         found.append(tile)
     return [tile for tile in found if fits(tile, sums, gpu)] or found
 
@@ -107,8 +108,8 @@ def fits(tile: TensorTile, sums: Sums, gpu: Gpu) -> bool:
 def choose_tile(sums: Sums, gpu: Gpu) -> TensorTile:
     """The default: the fewest clocks of the busiest multiprocessor, as instructions are counted. Not measured on a GPU.
 
-    Of each block: products, which four warps take to keep a multiprocessor busy; their loads; copies with their indices,
-    of which those of a window are dearer; and the epilogue.
+    Of each block: products, for which a multiprocessor has four units; their loads; copies with their indices, of which
+    those of a window are dearer; and the epilogue.
     """
     product = gpu.product
     left, right = product.rows // 8, 1  # registers of a tile for each 128 bits
@@ -174,12 +175,14 @@ class _Block:
             if not name.startswith(("window", "acc", "ones", "count")) and not (name in joints and len(joints) > 1):
                 _flatten(sch, sch.get_sblock(name))
         roots = joints or self.stages.starting("count")
-        at, nest = self._elements(sch.get_sblock(roots[0]))
+        root = sch.get_sblock(roots[0])
+        *pixels, filters = sch.get_loops(root)
+        at, *inner = self._blocks(sch.fuse(*pixels), filters)
         for name in _sums(self.stages):
             self._make(name, "shared", at)
             if self.stages.has(_of(name, "ones")):
-                self._count_ones(_of(name, "ones"), at, nest)
-        self._finish(dict.fromkeys(roots, nest))
+                self._count_ones(_of(name, "ones"), at)
+        self._finish(dict.fromkeys(roots, self._elements(root, *inner)))
 
     def apart(self) -> None:
         """Launch each convolution by itself, and what reads the sums of all of them."""
@@ -191,7 +194,7 @@ class _Block:
         """Place what follows, element by element."""
         stored = tuple(self.home)
         threads.place(self.sch, self.stages, {**self.home, **home}, stored)
-        for loop, instruction in self.tiled:  # last: what reads the sums of a tile is found by the loops that store them
+        for loop, instruction in self.tiled:  # last: what reads a tile's sums is found by the loops that store them
             self.sch.tensorize(loop, instruction)
 
     def _blocks(self, m: LoopRV, o: LoopRV) -> tuple[LoopRV, LoopRV, LoopRV]:
@@ -203,18 +206,16 @@ class _Block:
         self.sch.bind(ob, "blockIdx.y")
         return ob, mi, oi
 
-    def _elements(self, root: SBlockRV) -> tuple[LoopRV, Nest]:
-        """Blocks, and a thread an element, of the stage that reads the sums, for others to join."""
+    def _elements(self, root: SBlockRV, pixels: LoopRV, filters: LoopRV) -> Nest:
+        """Give each element of the stage that reads the sums a thread, for others to join."""
         sch = self.sch
         first = next(iter(sch.get_consumers(root)), root)
-        *outer, o = sch.get_loops(root)
-        at, pixels, filters = self._blocks(sch.fuse(*outer), o)
         some_pixels, warp = sch.split(pixels, [None, self.tile.warps])
         word, lane = sch.split(filters, [None, WARP])
         sch.reorder(some_pixels, word, warp, lane)
         sch.bind(warp, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")
-        return at, Nest(word, lane, threads.elements(sch, first))
+        return Nest(word, lane, threads.elements(sch, first))
 
     def _make(self, name: str, scope: str, at: LoopRV | None = None) -> None:
         """Compute a stage of sums in tiles, and store it.
@@ -263,7 +264,7 @@ class _Block:
         sch.bind(warp, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")
 
-    def _count_ones(self, name: str, at: LoopRV, nest: Nest) -> None:
+    def _count_ones(self, name: str, at: LoopRV) -> None:
         """Count the ones of the block's windows, a thread a pixel."""
         sch = self.sch
         ones = sch.get_sblock(name)
