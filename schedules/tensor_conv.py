@@ -65,6 +65,8 @@ class TensorTile(NamedTuple):
 
 #: Registers of a thread for sums, warps of a block, words of a row that is copied at once: at most.
 _SUMS, _WARPS, _CHUNK = 64, 8, 48
+#: Words of the largest copy by one instruction.
+_VECTOR = 4
 
 
 def sums_of(sch: Schedule, stages: Stages) -> Sums:
@@ -181,7 +183,7 @@ class _Block:
         for name in _sums(self.stages):
             self._make(name, "shared", at)
             if self.stages.has(_of(name, "ones")):
-                self._count_ones(_of(name, "ones"), at)
+                self._count_ones(_of(name, "ones"), at, self._run(name))
         self._finish(dict.fromkeys(roots, self._elements(root, *inner)))
 
     def apart(self) -> None:
@@ -249,22 +251,29 @@ class _Block:
         )
         window = sch.get_sblock(_of(name, "window"))
         sch.set_scope(window, 0, "shared")
-        for operand in (window, sch.cache_read(acc, _operand(sch, acc, "weight"), "shared")):
-            self._copy(operand, ko)
+        self._copy(window, ko, self._run(name))
+        self._copy(sch.cache_read(acc, _operand(sch, acc, "weight"), "shared"), ko, _VECTOR)
         begin = sch.get_loops(sch.decompose_reduction(acc, ko))[-2]
         self.tiled += zip((begin, mi, ii), instructions(product, scope), strict=True)
         self.home.update(dict.fromkeys((name, _of(name, "window")), Nest(at, at, 0)))
 
-    def _copy(self, operand: SBlockRV, at: LoopRV) -> None:
-        """Copy a chunk of an operand, neighbouring words by neighbouring threads."""
+    def _run(self, name: str) -> int:
+        """How many words of a window lie side by side in memory, at a multiple of so many."""
+        return int(self.sch.get(self.sch.get_sblock(_of(name, "window"))).annotations["run"])
+
+    def _copy(self, operand: SBlockRV, at: LoopRV, run: int) -> None:
+        """Copy a chunk of an operand, neighbours by neighbouring threads, so many words by one instruction."""
         sch = self.sch
         sch.compute_at(operand, at, preserve_unit_loops=True)
         sch.storage_align(operand, 0, axis=-2, factor=8, offset=4)
-        _, warp, lane = sch.split(sch.fuse(*sch.get_loops(operand)[-2:]), [None, self.tile.warps, WARP])
+        row, word = sch.get_loops(operand)[-2:]
+        some, words = sch.split(word, [None, run])
+        _, warp, lane = sch.split(sch.fuse(row, some), [None, self.tile.warps, WARP])
         sch.bind(warp, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")
+        sch.vectorize(words)
 
-    def _count_ones(self, name: str, at: LoopRV) -> None:
+    def _count_ones(self, name: str, at: LoopRV, run: int) -> None:
         """Count the ones of the block's windows, a thread a pixel."""
         sch = self.sch
         ones = sch.get_sblock(name)
@@ -276,7 +285,10 @@ class _Block:
         sch.bind(warp, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")
         sch.compute_at(ones, lane, preserve_unit_loops=True)
-        sch.decompose_reduction(ones, sch.get_loops(ones)[-1])
+        *_, word = sch.get_loops(ones)
+        some, words = sch.split(word, [None, run])
+        sch.unroll(words)
+        sch.decompose_reduction(ones, some)
         self.home[name] = Nest(at, at, 0)
 
 

@@ -141,6 +141,7 @@ class _Threads:
         self.mask = np.ones(self.count, bool)
         self.number = np.arange(self.count)
         self.place = dict(zip(_AXES, np.unravel_index(self.number, sizes), strict=True))
+        self.lane = 0  # of a vector: its elements are computed one after the other
 
     # --- statements ---------------------------------------------------------------------------------------------
 
@@ -186,6 +187,12 @@ class _Threads:
         self.values[stmt.var] = self.value(stmt.value)
 
     def _BufferStore(self, stmt) -> None:
+        for self.lane in range(_lanes(stmt)):
+            self._store(stmt)
+        self.lane = 0
+
+    def _store(self, stmt) -> None:
+        """Store an element a thread, of those that it stores at once."""
         memory, owner, index = self._element(stmt.buffer, stmt.indices)
         value = np.broadcast_to(self.value(stmt.value), self.count)
         at = owner[self.mask], index[self.mask]
@@ -208,6 +215,8 @@ class _Threads:
         index = np.zeros(self.count, np.int64)
         for extent, place in zip(buffer.shape, indices, strict=False):
             index = index * int(extent) + self.value(place)
+        if isinstance(indices[-1], tirx.Ramp) and (self.mask & ((index - self.lane) % int(indices[-1].lanes) != 0)).any():
+            raise Fault(f"several elements of {memory.name} at once, and not at a multiple of so many")
         outside = self.mask & ((index < 0) | (index >= memory.data.shape[1]))
         if outside.any():
             raise Fault(f"{memory.name}[{index[outside][0]}] is outside of its {memory.data.shape[1]} elements")
@@ -229,6 +238,12 @@ class _Threads:
 
     def _FloatImm(self, expr):
         return np.array(float(expr.value)).astype(str(expr.ty.dtype))
+
+    def _Ramp(self, expr):
+        return self.value(expr.base) + self.lane * self.value(expr.stride)
+
+    def _Broadcast(self, expr):
+        return self.value(expr.value)
 
     def _Cast(self, expr):
         return self.value(expr.value).astype(str(expr.ty.dtype))
@@ -321,6 +336,12 @@ def _extents(stmt) -> Iterator[tuple[str, int]]:
         if stmt.attr_key == "thread_extent":
             yield str(stmt.node.thread_tag), int(stmt.value)
         yield from _extents(stmt.body)
+
+
+def _lanes(stmt) -> int:
+    """How many neighbours in memory a thread stores at once."""
+    (index,) = stmt.indices
+    return int(index.lanes) if isinstance(index, tirx.Ramp) else 1
 
 
 def _binary(function: Callable) -> Callable:

@@ -62,7 +62,8 @@ def tally_of_products(
         tests = [test for test, needed in ((m < pixels, rows > pixels), (k < words, depth > words)) if needed]
         return tirx.if_then_else(tirx.all(*tests), value, tirx.const(0, "uint32")) if tests else value
 
-    window = reader.compute((rows, depth), element, "window")
+    # words of a tap lie side by side, and so are copied
+    window = reader.compute((rows, depth), element, "window", {"run": math.gcd(held, 4)})
     matrix = np.zeros((padded_channels(filters), depth), np.uint32)
     matrix[:filters, :words] = weight.reshape(filters, words)
     right, k = reader.array(matrix, "weight"), reader.reduce_axis(depth, "k")
