@@ -12,6 +12,7 @@ from tvm import DataType, tirx
 from tvm.tirx.compilation_pipeline import get_tir_pipeline, register_tir_pipeline
 
 from tvm_bnn.lower.statements import rebuilt
+from tvm_bnn.schedules.async_copies import CopyAhead
 
 #: What kernels are built with: TVM's own passes, and the buffers of tiles on the stack.
 PIPELINE = "tvm_bnn"
@@ -64,7 +65,7 @@ def _pipeline() -> tuple:
     return (
         passes,
         lambda: tvm.transform.Sequential([KeepOnStack(), host()]),
-        lambda: tvm.transform.Sequential([DealOutWarps(), device()]),
+        lambda: tvm.transform.Sequential([DealOutWarps(), CopyAhead(), device()]),
     )
 
 

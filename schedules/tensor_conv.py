@@ -4,7 +4,7 @@
         for each convolution that the epilogue joins:
             count the ones of the block's windows, where a tensor core has no xor        a thread a pixel
             for each chunk of the window's words:
-                copy the chunk of all pixels, and of all filters         shared memory, all threads
+                copy the next chunk of all pixels, and of all filters    shared memory, all threads
                 for each tile of words, of the warp's pixels, of its filters:
                     sums += popcount(pixels (*) filters)                 registers of a warp
             store the sums                                               shared memory
@@ -64,7 +64,7 @@ class TensorTile(NamedTuple):
 
 
 #: Registers of a thread for sums, warps of a block, words of a row that is copied at once: at most.
-_SUMS, _WARPS, _CHUNK = 64, 8, 48
+_SUMS, _WARPS, _CHUNK = 64, 8, 24
 #: Words of the largest copy by one instruction.
 _VECTOR = 4
 
@@ -95,11 +95,11 @@ def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
 
 
 def shared_bytes(tile: TensorTile, sums: Sums, product: BitProduct) -> int:
-    """Shared memory of a block: sums of every convolution, ones of windows, and one chunk of both operands."""
+    """Shared memory of a block: sums of every convolution, ones of windows, and two chunks of both operands."""
     rows, columns = tile.rows(product), tile.columns(product)
     chunk = max(_chunk(words, product) for words in sums.words)
     ones = rows if product.operation == "and" else 0
-    return 4 * (len(sums.words) * (rows * columns + ones) + (rows + columns) * (chunk // 8 * 8 + 12))
+    return 4 * (len(sums.words) * (rows * columns + ones) + 2 * (rows + columns) * (chunk // 8 * 8 + 12))
 
 
 def fits(tile: TensorTile, sums: Sums, gpu: Gpu) -> bool:
@@ -137,7 +137,7 @@ def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     if stages.starting("joint"):
         for name in stages.starting("count"):
             sch.compute_inline(sch.get_sblock(name))
-    block = _Block(sch, tile, product)
+    block = _Block(sch, tile, gpu)
     if fits(tile, sums, gpu):
         block.together()
     else:
@@ -164,8 +164,8 @@ def _chunk(words: int, product: BitProduct) -> int:
 class _Block:
     """The schedule of a kernel, while it is made."""
 
-    def __init__(self, sch: Schedule, tile: TensorTile, product: BitProduct) -> None:
-        self.sch, self.tile, self.product = sch, tile, product
+    def __init__(self, sch: Schedule, tile: TensorTile, gpu: Gpu) -> None:
+        self.sch, self.tile, self.gpu, self.product = sch, tile, gpu, gpu.product
         self.stages = Stages.of(sch)
         self.home: dict[str, Nest] = {}
         self.tiled: list[tuple[LoopRV, str]] = []  # loops of tiles, and what each becomes
@@ -183,7 +183,7 @@ class _Block:
         for name in _sums(self.stages):
             self._make(name, "shared", at)
             if self.stages.has(_of(name, "ones")):
-                self._count_ones(_of(name, "ones"), at, self._run(name))
+                self._count_ones(_of(name, "ones"), at)
         self._finish(dict.fromkeys(roots, self._elements(root, *inner)))
 
     def apart(self) -> None:
@@ -251,29 +251,31 @@ class _Block:
         )
         window = sch.get_sblock(_of(name, "window"))
         sch.set_scope(window, 0, "shared")
-        self._copy(window, ko, self._run(name))
-        self._copy(sch.cache_read(acc, _operand(sch, acc, "weight"), "shared"), ko, _VECTOR)
+        run = extent(sch, sch.get_loops(window)[-1])
+        sch.transform_layout(window, ("write", 0), lambda m, part, place: (m, part * run + place))
+        self._copy(window, ko)
+        self._copy(sch.cache_read(acc, _operand(sch, acc, "weight"), "shared"), ko)
         begin = sch.get_loops(sch.decompose_reduction(acc, ko))[-2]
+        if self.gpu.copies_ahead and extent(sch, ko) > 1:
+            sch.annotate(ko, "software_pipeline_stage", [0, 0, 1])  # both copies, products
+            sch.annotate(ko, "software_pipeline_order", [0, 1, 2])
+            sch.annotate(ko, "software_pipeline_async_stages", [0])
         self.tiled += zip((begin, mi, ii), instructions(product, scope), strict=True)
         self.home.update(dict.fromkeys((name, _of(name, "window")), Nest(at, at, 0)))
 
-    def _run(self, name: str) -> int:
-        """How many words of a window lie side by side in memory, at a multiple of so many."""
-        return int(self.sch.get(self.sch.get_sblock(_of(name, "window"))).annotations["run"])
-
-    def _copy(self, operand: SBlockRV, at: LoopRV, run: int) -> None:
-        """Copy a chunk of an operand, neighbours by neighbouring threads, so many words by one instruction."""
+    def _copy(self, operand: SBlockRV, at: LoopRV) -> None:
+        """Copy a chunk of an operand, runs of words by one instruction, and neighbours by neighbouring threads."""
         sch = self.sch
         sch.compute_at(operand, at, preserve_unit_loops=True)
         sch.storage_align(operand, 0, axis=-2, factor=8, offset=4)
-        row, word = sch.get_loops(operand)[-2:]
-        some, words = sch.split(word, [None, run])
-        _, warp, lane = sch.split(sch.fuse(row, some), [None, self.tile.warps, WARP])
+        row, *words = inner_loops(sch, operand, at)
+        part, words = words if len(words) > 1 else sch.split(*words, [None, _VECTOR])
+        _, warp, lane = sch.split(sch.fuse(row, part), [None, self.tile.warps, WARP])
         sch.bind(warp, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")
         sch.vectorize(words)
 
-    def _count_ones(self, name: str, at: LoopRV, run: int) -> None:
+    def _count_ones(self, name: str, at: LoopRV) -> None:
         """Count the ones of the block's windows, a thread a pixel."""
         sch = self.sch
         ones = sch.get_sblock(name)
@@ -285,10 +287,9 @@ class _Block:
         sch.bind(warp, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")
         sch.compute_at(ones, lane, preserve_unit_loops=True)
-        *_, word = sch.get_loops(ones)
-        some, words = sch.split(word, [None, run])
-        sch.unroll(words)
-        sch.decompose_reduction(ones, some)
+        *_, part, place = sch.get_loops(ones)
+        sch.unroll(place)
+        sch.decompose_reduction(ones, part)
         self.home[name] = Nest(at, at, 0)
 
 

@@ -33,6 +33,22 @@ _EXTREMES = """
 #define max(a, b) ((a) > (b) ? (a) : (b))
 #define min(a, b) ((a) < (b) ? (a) : (b))
 """
+#: Bytes of a copy to shared memory that is waited for later -> name of its function: (to, from, whether to copy; else
+#: zeros are stored).
+COPIES = {size: f"copy_{size}_bytes_or_zeros" for size in (4, 8, 16)}
+_COPY = """
+static __device__ __forceinline__ void {name}(unsigned* to, const unsigned* from, bool there) {{
+  asm volatile("cp.async.{kind}.shared.global [%0], [%1], {size}, %2;" ::
+               "r"((unsigned)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)), "r"(there ? {size} : 0)
+               : "memory");
+}}
+"""
+#: These functions, for GPUs that have the instruction; only 16 bytes can pass the first-level cache by.
+_COPIES = "".join(
+    ["\n#if __CUDA_ARCH__ >= 800"]
+    + [_COPY.format(name=name, size=size, kind="cg" if size == 16 else "ca") for size, name in COPIES.items()]
+    + ["#endif\n"]
+)
 _KERNELS_BEGIN = 'extern "C" __global__'
 
 
@@ -67,7 +83,7 @@ def compiled(source: str, arch: str, output: str = "cubin") -> Compiled:
     head, begin, kernels = source.partition(_KERNELS_BEGIN)
     with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder:
         given, made = Path(folder) / "kernels.cu", Path(folder) / f"kernels.{output}"
-        given.write_text(head + _EXTREMES + begin + kernels, encoding="utf-8")
+        given.write_text(head + _EXTREMES + _COPIES + begin + kernels, encoding="utf-8")
         command = [os.fspath(nvcc()), *_OPTIONS, f"-arch={arch}", f"-{output}", "-o", os.fspath(made), os.fspath(given)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode or not made.exists():

@@ -63,6 +63,11 @@ class Gpu:
         digits = self.arch.removeprefix("sm_")
         return int(digits[:-1]), int(digits[-1])
 
+    @property
+    def copies_ahead(self) -> bool:
+        """Whether threads need not wait for what they copy to shared memory (``cp.async``)."""
+        return self.version >= (8, 0)
+
     def runs_on(self, version: tuple[int, int]) -> bool:
         """Whether a GPU of a compute capability runs code for this one."""
         return version[0] == self.version[0] and version[1] >= self.version[1]

@@ -23,16 +23,17 @@ def _next_layer(case) -> relax.Expr:
     return relax.Tuple([added, case.positive(case.scaled(added))])
 
 
-#: Maps of 64 pixels and more go to tensor cores, where there are some.
+#: Maps of 64 pixels and more go to tensor cores, where there are some. What is copied at once, and ahead where there is
+#: more than one chunk of a window, are 4 words of 128 channels, 2 of 64 and of 192, and one of others.
 BINARY: dict[str, Callable] = {
     "3x3, both": conv(64, 64, size=(8, 9)),
-    "3x3, bits": conv(32, 64, size=(8, 8), out="bits"),
+    "3x3, bits": conv(96, 64, size=(8, 8), out="bits"),
     "3x3, float": conv(128, 32, size=(7, 11), out="float"),
     "1x1, odd channels": conv(65, 33, (1, 1), size=(9, 8)),
     "strides 2 and 1, odd channels": conv(33, 65, strides=(2, 1), size=(13, 10)),
     "dilation 2, padding +1": conv(64, 32, dilation=(2, 2), padding=(2, 2, 2, 2), pad_value=1, size=(8, 8)),
     "no padding, batch 2": conv(31, 96, padding=(0, 0, 0, 0), batch=2, size=(8, 8)),
-    "padding -1": conv(40, 64, pad_value=-1, size=(9, 8), out="bits"),
+    "padding -1": conv(192, 64, pad_value=-1, size=(9, 8), out="bits"),
     "residual": _next_layer,
     "branches": test_branches.branches(test_branches.same(3), test_branches.same(1), channels=32),
     "gated branches": test_branches.gated(test_branches.same(3), test_branches.same(1), channels=32, out="bits"),

@@ -10,6 +10,7 @@ manual defines it, lane by lane.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import tvm
@@ -19,12 +20,15 @@ from tvm.tirx.compilation_pipeline import get_tir_pipeline
 
 from tests.cuda import warps
 from tvm_bnn import arithmetic
+from tvm_bnn.cubin import COPIES
 from tvm_bnn.gpus import WARP
 from tvm_bnn.schedules.apply import BUILD_CONFIG
 from tvm_bnn.schedules.registers import PIPELINE
 
-_NOBODY, _MANY = -1, -2
+_NOBODY, _MANY, _ON_THE_WAY = -1, -2, -3
 _ACTIVE = "cuda.__activemask"
+#: Functions of copies -> how many words they copy.
+_SIZES = {name: size // 4 for size, name in COPIES.items()}
 #: Axes of a launch, the one whose neighbours are neighbouring threads last.
 _AXES = ("blockIdx.z", "blockIdx.y", "blockIdx.x", "threadIdx.z", "threadIdx.y", "threadIdx.x")
 
@@ -70,6 +74,15 @@ class Memory:
         """A barrier: what was touched before is safe."""
         self.writer = np.full(self.data.shape, _NOBODY, np.int64)
         self.reader = np.full(self.data.shape, _NOBODY, np.int64)
+
+
+class _Copy(NamedTuple):
+    """An element of each of some threads, on its way to shared memory."""
+
+    memory: Memory
+    at: tuple[np.ndarray, np.ndarray]
+    who: np.ndarray
+    value: np.ndarray
 
 
 class Fault(AssertionError):
@@ -142,6 +155,7 @@ class _Threads:
         self.number = np.arange(self.count)
         self.place = dict(zip(_AXES, np.unravel_index(self.number, sizes), strict=True))
         self.lane = 0  # of a vector: its elements are computed one after the other
+        self.copies: list[list[_Copy]] = [[]]  # that nobody has waited for; the last group is still open
 
     # --- statements ---------------------------------------------------------------------------------------------
 
@@ -156,7 +170,11 @@ class _Threads:
     def _AttrStmt(self, stmt) -> None:
         if stmt.attr_key == "thread_extent":
             self.values[stmt.node.var] = self.place[str(stmt.node.thread_tag)].astype(np.int64)
+        if stmt.attr_key == "async_wait_inflight_count":
+            self._wait(int(stmt.value))
         self.execute(stmt.body)
+        if stmt.attr_key == "async_commit_queue_scope":
+            self.copies.append([])
 
     def _For(self, stmt) -> None:
         first, extent = (np.broadcast_to(self.value(each), self.count) for each in (stmt.min, stmt.extent))
@@ -196,6 +214,11 @@ class _Threads:
         memory, owner, index = self._element(stmt.buffer, stmt.indices)
         value = np.broadcast_to(self.value(stmt.value), self.count)
         at = owner[self.mask], index[self.mask]
+        self._claim(memory, at, stmt)
+        memory.data[at] = value[self.mask].astype(memory.data.dtype)
+
+    def _claim(self, memory: Memory, at: tuple[np.ndarray, np.ndarray], stmt) -> None:
+        """Note that threads write elements that nobody else has touched."""
         who = self.number[self.mask]
         if memory.scope != "local":
             for touched in (memory.writer[at], memory.reader[at]):
@@ -204,7 +227,26 @@ class _Threads:
             memory.writer[at] = who
             if (memory.writer[at] != who).any():
                 raise Fault(f"threads write the same elements of {memory.name}: {stmt}")
-        memory.data[at] = value[self.mask].astype(memory.data.dtype)
+
+    def _copy(self, stmt, to: tuple[Memory, np.ndarray], source: tuple[Memory, np.ndarray], count: int, there) -> None:
+        """Begin to copy neighbours to shared memory: until it is waited for, nobody may touch them."""
+        there = np.broadcast_to(there, self.count)[self.mask]
+        if (to[1][self.mask] % count).any() or (source[1][self.mask] % count).any():
+            raise Fault(f"copies of {count} words, and not at a multiple of so many: {stmt}")
+        for offset in range(count):
+            (memory, index), (read, first) = to, source
+            at = (self.number // self.of_block)[self.mask], index[self.mask] + offset
+            self._claim(memory, at, stmt)
+            taken = read.data[0, np.where(there, first[self.mask] + offset, 0)]
+            memory.writer[at] = _ON_THE_WAY
+            self.copies[-1].append(_Copy(memory, at, self.number[self.mask], np.where(there, taken, 0)))
+
+    def _wait(self, left: int) -> None:
+        """Wait for all groups of copies but so many: each thread then has what it has copied itself."""
+        for group in self.copies[: max(len(self.copies) - 1 - left, 0)]:
+            for copy in group:
+                copy.memory.data[copy.at], copy.memory.writer[copy.at] = copy.value, copy.who
+            group.clear()
 
     def _Evaluate(self, stmt) -> None:
         self.value(stmt.value)
@@ -215,7 +257,8 @@ class _Threads:
         index = np.zeros(self.count, np.int64)
         for extent, place in zip(buffer.shape, indices, strict=False):
             index = index * int(extent) + self.value(place)
-        if isinstance(indices[-1], tirx.Ramp) and (self.mask & ((index - self.lane) % int(indices[-1].lanes) != 0)).any():
+        run = int(indices[-1].lanes) if isinstance(indices[-1], tirx.Ramp) else 1
+        if (self.mask & ((index - self.lane) % run != 0)).any():
             raise Fault(f"several elements of {memory.name} at once, and not at a multiple of so many")
         outside = self.mask & ((index < 0) | (index >= memory.data.shape[1]))
         if outside.any():
@@ -280,9 +323,19 @@ class _Threads:
             name, arguments = str(arguments[0].value), arguments[1:]
         if name == "tvm_storage_sync":
             return self._barrier()
+        if name in _SIZES:
+            to, source, there = arguments
+            self._copy(expr, self._address(to), self._address(source), _SIZES[name], self.value(there))
+            return np.array(0)
         if name in warps.MOVES or name == _ACTIVE or name.startswith("ptx"):
             return self._exchange(name, arguments)
         return FUNCTIONS[name](expr, *map(self.value, arguments))
+
+    def _address(self, expr) -> tuple[Memory, np.ndarray]:
+        """Memory, and the element there that an address means."""
+        (load,) = expr.args
+        (index,) = load.indices
+        return self.memory[load.source], np.broadcast_to(self.value(index), self.count)
 
     def _chosen(self, condition, yes, no):
         """Each branch is computed by those threads that take it."""
@@ -300,6 +353,8 @@ class _Threads:
         for memory in self.memory.values():
             if memory.scope == "shared":
                 memory.forget()
+        for copy in (copy for group in self.copies for copy in group):
+            copy.memory.writer[copy.at] = _ON_THE_WAY
         return np.array(0)
 
     def _exchange(self, name: str, arguments):

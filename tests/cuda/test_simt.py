@@ -58,6 +58,36 @@ def test_an_index_outside_of_a_buffer_is_found():
         simt.run(exchange(lambda i: i + 1), ARCH, [NUMBERS, NUMBERS * 0])
 
 
+def copied(left, barrier=True):
+    """Each thread copies an element ahead, and zeros beyond the first 40; left : groups that it does not wait for."""
+
+    @T.prim_func(s_tir=True)
+    def main(a: T.Buffer((64,), "uint32"), b: T.Buffer((64,), "uint32")):
+        T.func_attr({"tirx.noalias": True})
+        T.launch_thread("blockIdx.x", 1)
+        i = T.launch_thread("threadIdx.x", 64)
+        kept = T.decl_buffer((64,), "uint32", scope="shared")
+        with T.attr(0, "async_commit_queue_scope", 0):
+            kept[i] = T.if_then_else(i < 40, a[i], T.uint32(0))
+        with T.attr(0, "async_wait_queue_scope", 0), T.attr(0, "async_wait_inflight_count", left):
+            b[i] = kept[63 - i if barrier else i]
+
+    return main
+
+
+def test_copies_ahead_are_there_when_they_are_waited_for():
+    words = NUMBERS.astype(np.uint32) + 1
+    _, found = simt.run(copied(0), ARCH, [words, words * 0])
+    np.testing.assert_array_equal(found, np.where(NUMBERS < 40, words, 0)[::-1])
+
+
+@pytest.mark.parametrize("barrier", [True, False])
+def test_copies_that_nobody_waited_for_are_not_read(barrier):
+    words = NUMBERS.astype(np.uint32)
+    with pytest.raises(simt.Fault, match=r"threads read of kept.* what others write"):
+        simt.run(copied(1, barrier), ARCH, [words, words * 0])
+
+
 @pytest.mark.parametrize(("shape", "words"), [("m8n8k128", 4), ("m16n8k256", 8)])
 @pytest.mark.parametrize("operation", ["xor", "and"])
 def test_a_product_of_one_bit_is_where_the_manual_says(shape, words, operation):

@@ -27,6 +27,8 @@ from tvm_bnn.relay_passes.rewriter import shape_of
 
 #: Pixels of the largest tile that a block has.
 PIXELS = 64
+#: Words of a tap, which lie side by side, that are copied at once: at most.
+_RUN = 4
 
 
 def takes(call: relax.Call, target) -> bool:
@@ -55,21 +57,27 @@ def tally_of_products(
     _, _, columns, held = weight.shape
     pixels, words = batch * height * width, math.prod(weight.shape[1:])
     rows, depth = round_up(pixels, PIXELS), round_up(words, product.depth // WORD)
+    run = math.gcd(held, _RUN)
+    runs = held // run
 
-    def element(m, k):
+    def element(m, part, place):
+        """A word by the run that it lies in, all of one tap, and its place there: copies are of whole runs."""
         n, y, x = m // (height * width), m // width % height, m % width
-        value = read(n, y, x, k // (columns * held), k // held % columns, k % held)
-        tests = [test for test, needed in ((m < pixels, rows > pixels), (k < words, depth > words)) if needed]
+        value = read(n, y, x, part // (columns * runs), part // runs % columns, part % runs * run + place)
+        tests = [
+            test
+            for test, needed in ((m < pixels, rows > pixels), (part < words // run, depth > words))
+            if needed
+        ]
         return tirx.if_then_else(tirx.all(*tests), value, tirx.const(0, "uint32")) if tests else value
 
-    # words of a tap lie side by side, and so are copied
-    window = reader.compute((rows, depth), element, "window", {"run": math.gcd(held, 4)})
+    window = reader.compute((rows, depth // run, run), element, "window")
     matrix = np.zeros((padded_channels(filters), depth), np.uint32)
     matrix[:filters, :words] = weight.reshape(filters, words)
     right, k = reader.array(matrix, "weight"), reader.reduce_axis(depth, "k")
 
     def counted(m, o):
-        a, b = window(m, k.var), right(o, k.var)
+        a, b = window(m, k.var // run, k.var % run), right(o, k.var)
         return te.sum(tirx.popcount(a ^ b if product.operation == "xor" else a & b), axis=k)
 
     acc = reader.compute((rows, len(matrix)), counted, "acc")
@@ -80,8 +88,10 @@ def tally_of_products(
     if product.operation == "xor":
         count = reader.compute((rows, len(matrix)), lambda m, o: acc(m, o), "count")
         return different_bits_tally(lambda n, y, x, o: count(row(n, y, x), o), base, terms)
-    word = reader.reduce_axis(words, "word")
-    ones = reader.compute((rows,), lambda m: te.sum(tirx.popcount(element(m, word.var)), axis=word), "ones")
+    part, place = reader.reduce_axis(words // run, "part"), reader.reduce_axis(run, "place")
+    ones = reader.compute(
+        (rows,), lambda m: te.sum(tirx.popcount(element(m, part.var, place.var)), axis=[part, place]), "ones"
+    )
 
     def different(m, o):
         """Bits that differ, less the ones of the filter. (The stage that is read first is made first.)"""
