@@ -35,10 +35,10 @@ ALIGNMENT = 64
 _SHARE_ALL_CPUS = -3
 os.environ.setdefault("TVM_BIND_THREADS", "0")
 _pool = threading.local()
-# What runs on a GPU does so in one thread, where it is loaded, and let go, as well. While TVM captures a graph, nobody may
-# allocate or free memory of the GPU: of two networks in two threads, one would break what the other captures. And CUDA's
-# current device and TVM's stream belong to a thread: the caller's may be others, and stay as they are. Here it is the
-# default stream, but while TVM captures one that it makes for that; kernels and graphs then wait for each other there.
+# What runs on a GPU does so in one thread, loading and freeing it too. While TVM captures a graph, nobody may
+# allocate or free memory of the GPU: of two networks in two threads, one would break what the other captures. And the
+# current device (CUDA's) and the stream (TVM's) belong to a thread: the caller's may be others, and stay as they are.
+# Here it is the default stream, except while TVM captures one that it makes for that.
 _gpu_thread = ThreadPoolExecutor(1, thread_name_prefix="tvm_bnn_gpu")
 
 

@@ -25,11 +25,9 @@ def built(folder: Path) -> Path:
     """The library, in a folder for LD_LIBRARY_PATH."""
     versions = folder / "versions"
     versions.write_text(f"{_RUNTIME} {{ cuda*; }};\n", encoding="utf-8")
-    subprocess.run(
-        ["cc", "-O1", "-shared", "-fPIC", "-pthread", f"-Wl,-soname,{_RUNTIME}", f"-Wl,--version-script={versions}"]
-        + ["-o", folder / _RUNTIME, ROOT / "tests" / "cuda" / "driver.c"],
-        check=True,
-    )
+    linked = (f"-Wl,-soname,{_RUNTIME}", f"-Wl,--version-script={versions}")
+    source = ROOT / "tests" / "cuda" / "driver.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-pthread", *linked, "-o", folder / _RUNTIME, source], check=True)
     (folder / _DRIVER).symlink_to(_RUNTIME)
     return folder / _RUNTIME
 

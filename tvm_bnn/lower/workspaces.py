@@ -1,10 +1,10 @@
 """Memory between the launches of one kernel on a GPU, as results of the kernel that nobody reads.
 
 A stage that a kernel stores for a later launch of its own needs memory. TVM would ask its runtime for it at every call,
-which takes it from a pool of the thread: a page that is given back, and made anew, as soon as a kernel asks for a larger
-one. A CUDA graph has the addresses of the run that it was captured from, and would go on writing to pages that are gone.
-As a result, the memory is planned with that of all the others (StaticPlanBlockMemory), shared with them, and kept as
-long as the network.
+which takes it from a pool of the thread: pages, of which one is freed and made anew where a kernel needs a larger one.
+A CUDA graph has the addresses of the run that it was captured from, and would go on writing to a page that is gone. As
+a result, the memory is planned with that of all others (StaticPlanBlockMemory), shared with them, and kept as long as
+the network.
 """
 
 import tvm
