@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 
@@ -26,17 +27,17 @@ def built(folder: Path) -> Path:
     versions = folder / "versions"
     versions.write_text(f"{_RUNTIME} {{ cuda*; }};\n", encoding="utf-8")
     linked = (f"-Wl,-soname,{_RUNTIME}", f"-Wl,--version-script={versions}")
-    source = ROOT / "tests" / "cuda" / "driver.c"
-    subprocess.run(["cc", "-shared", "-fPIC", "-pthread", *linked, "-o", folder / _RUNTIME, source], check=True)
+    source, made = ROOT / "tests" / "cuda" / "driver.c", folder / _RUNTIME
+    subprocess.run(["cc", "-shared", "-fPIC", "-pthread", *linked, "-o", str(made), str(source)], check=True)
     (folder / _DRIVER).symlink_to(_RUNTIME)
-    return folder / _RUNTIME
+    return made
 
 
 def told(folder: Path, *artifacts: Path) -> dict[str, list[Event]]:
     """What the GPU was told in each step of ``main``; the library is in ``folder``."""
     before = os.environ.get("LD_LIBRARY_PATH")
     environment = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [os.fspath(folder), before]))}
-    command = [sys.executable, "-m", "tests.cuda.fake_gpu", *artifacts]
+    command = [sys.executable, "-m", "tests.cuda.fake_gpu", *map(str, artifacts)]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -79,8 +80,9 @@ def main(path: str, larger: str) -> None:
     gc.collect()
     made.benchmark(_zeros(made), repeat=1)
     record.step("gone")
-    runtime.time = SimpleNamespace(perf_counter=lambda: record.library.note(b"time") or time.perf_counter())
-    made.benchmark(_zeros(made), repeat=2, number=3)
+    clock = SimpleNamespace(perf_counter=lambda: record.library.note(b"time") or time.perf_counter())
+    with mock.patch.object(runtime, "time", clock):
+        made.benchmark(_zeros(made), repeat=2, number=3)
     record.step("benchmark")
     print(json.dumps(record.steps))
 
