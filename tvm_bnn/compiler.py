@@ -12,7 +12,7 @@ import torch
 import tvm
 import tvm_ffi
 
-from tvm_bnn import artifact, calibration, cubin, errors, explain, linker
+from tvm_bnn import artifact, calibration, cubin, errors, explain, launches, linker
 from tvm_bnn.console import Progress
 from tvm_bnn.errors import OutputError
 from tvm_bnn.exact_zeros import count_zeros
@@ -111,8 +111,9 @@ def compile_source(
             scheduled = share_large(scheduled, lowered.family_of, target.threads)
         stages.dump("schedule", scheduled)
     device_code = cubin.compiled_for(target.gpu.arch) if target.gpu else contextlib.nullcontext()
-    with progress.phase("build") as detail, stages.watched(detail, BUILD_CONFIG), device_code:
-        executable = tvm.compile(scheduled, target=target.tvm(), tir_pipeline=PIPELINE)
+    config = {**BUILD_CONFIG, **launches.CONFIG} if target.gpu else BUILD_CONFIG
+    with progress.phase("build") as detail, stages.watched(detail, config), device_code:
+        executable = _built(scheduled, target)
     with progress.phase("link"):
         library = _linked(executable, target, _room(source))
     layers = explain.rows(decisions, optimized, lowered.kernel_of, scheduled)
@@ -150,6 +151,12 @@ def _rounded(
 def _room(source: Source) -> int:
     """Bytes that linking needs on the disk at most: objects and library, each with the weights and some code."""
     return 2 * (_CODE_BYTES + source.weight_bytes)
+
+
+def _built(scheduled: tvm.IRModule, target: Target) -> Any:
+    described = target.tvm()
+    passes = launches.pipeline(described) if target.gpu else "default"
+    return tvm.compile(scheduled, target=described, relax_pipeline=passes, tir_pipeline=PIPELINE)
 
 
 def _linked(executable: Any, target: Target, room: int) -> bytes:

@@ -35,6 +35,11 @@ ALIGNMENT = 64
 _SHARE_ALL_CPUS = -3
 os.environ.setdefault("TVM_BIND_THREADS", "0")
 _pool = threading.local()
+# What runs on a GPU does so in one thread, loading and freeing it too. While TVM captures a graph, nobody may
+# allocate or free memory of the GPU: of two networks in two threads, one would break what the other captures. And the
+# current device (CUDA's) and the stream (TVM's) belong to a thread: the caller's may be others, and stay as they are.
+# Here it is the default stream, except while TVM captures one that it makes for that.
+_gpu_thread = ThreadPoolExecutor(1, thread_name_prefix="tvm_bnn_gpu")
 
 
 class Artifact:
@@ -54,7 +59,7 @@ class Artifact:
         # a file made for a board with more cores than this machine has still runs
         self._threads = max(1, min(int(self.manifest["target"]["threads"]), available_cpus()))
         self._device = tvm.cuda() if self._on_gpu else tvm.cpu()
-        self._main: Callable[..., Any] | None = None
+        self._loaded: dict[str, Any] = {}
         self._own_thread: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -103,7 +108,7 @@ class Artifact:
         """
         arguments = checked_inputs(inputs, self.manifest)
         with self._lock:
-            result = _convert(self._run(self._load(), self._there(arguments)), self._back)
+            result = self._run(self._there_and_back, arguments)
         return _convert(result, _torch_tensor if any(_is_torch(item) for item in inputs) else np.from_dlpack)
 
     def benchmark(self, *inputs: Any, repeat: int = 10, number: int = 1) -> list[float]:
@@ -116,32 +121,51 @@ class Artifact:
             raise InputError(f"found repeat={repeat} and number={number}; both must be at least 1")
         arguments = checked_inputs(inputs, self.manifest)
         with self._lock:
-            main = self._load()
-            arguments = self._there(arguments)
-            self._run(main, arguments)
-            self._device.sync()
+            there = self._run(self._warmed, arguments)
+            return [self._run(self._measured, (number, *there)) for _ in range(repeat)]
 
-            def measured(*tensors: Any) -> float:
-                start = time.perf_counter()
-                for _ in range(number):
-                    main(*tensors)
-                self._device.sync()
-                return (time.perf_counter() - start) / number
+    def _there_and_back(self, *arguments: Any) -> Any:
+        """A run, with copies to and from a GPU."""
+        main = self._load()
+        return _convert(main(*self._there(arguments)), self._back)
 
-            return [self._run(measured, arguments) for _ in range(repeat)]
+    def _warmed(self, *arguments: Any) -> Sequence[Any]:
+        """The arguments where kernels read them, after a run; on a GPU it is the second that launches the graph."""
+        main, there = self._load(), self._there(arguments)
+        for _ in range(2 if self._on_gpu else 1):
+            main(*there)
+        return there
+
+    def _measured(self, number: int, *there: Any) -> float:
+        """Seconds of a run; launching returns before a GPU has even begun, so all of it is waited for."""
+        main = self._load()
+        self._device.sync()
+        start = time.perf_counter()
+        for _ in range(number):
+            main(*there)
+        self._device.sync()
+        return (time.perf_counter() - start) / number
 
     def _load(self) -> Callable[..., Any]:
-        if self._main is None:
+        if "main" not in self._loaded:
             check_runs_here(self.manifest["target"])
             with cubin.taken_out() if self._on_gpu else contextlib.nullcontext():
                 module, self._library = load_library(self._library)
             weakref.finalize(self, self._library.close)
-            self._main = VirtualMachine(module, self._device)["main"]
-        return self._main
+            if self._on_gpu:
+                weakref.finalize(self, _let_go, self._loaded).atexit = False
+            self._loaded["main"] = VirtualMachine(module, self._device)["main"]
+        return self._loaded["main"]
 
-    def _there(self, arguments: list[Any]) -> list[Any]:
-        """Tensors where kernels read them."""
-        return [each.copyto(self._device) for each in arguments] if self._on_gpu else arguments
+    def _there(self, arguments: Sequence[Any]) -> Sequence[Any]:
+        """Tensors where kernels read them; on a GPU the same again, where the inputs have the same shapes."""
+        if not self._on_gpu:
+            return arguments
+        before = self._loaded.get("inputs", [])
+        if [each.shape for each in arguments] != [each.shape for each in before]:
+            before = [tvm.runtime.empty(each.shape, each.dtype, self._device) for each in arguments]
+            self._loaded["inputs"] = before
+        return [each.copyto(there) for each, there in zip(arguments, before, strict=True)]
 
     def _back(self, tensor: Any) -> Any:
         """A tensor that a kernel made, on the processor."""
@@ -155,8 +179,10 @@ class Artifact:
         """Call with the right number of threads.
 
         TVM keeps a pool per Python thread, and a pool never grows: where other code has already made a smaller
-        one in this thread, the call moves to a thread of our own.
+        one in this thread, the call moves to a thread of our own. What runs on a GPU uses none of it.
         """
+        if self._on_gpu:
+            return _gpu_thread.submit(function, *arguments).result()
         if self._own_thread is None and use_threads(self._threads) == self._threads:
             return function(*arguments)
         if self._own_thread is None:
@@ -177,8 +203,17 @@ def load(path: artifact.PathLike) -> Artifact:
     """
     with artifact.opened(path) as content:
         made = Artifact(content.library, content.manifest, content.extra)
-        made._load()
+        if made._on_gpu:
+            made._run(made._load, ())
+        else:
+            made._load()
         return made
+
+
+def _let_go(loaded: dict[str, Any]) -> None:
+    """Free what is on a GPU."""
+    with contextlib.suppress(RuntimeError):  # when Python ends, the thread has ended before
+        _gpu_thread.submit(loaded.clear)
 
 
 def use_threads(count: int) -> int:

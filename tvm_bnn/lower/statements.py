@@ -35,11 +35,13 @@ def loop_of(loop: tirx.For, body: tirx.Stmt, **other) -> tirx.For:
     )
 
 
-def block_of(realized: SBlockRealize, body: tirx.Stmt, init: tirx.Stmt | None) -> SBlockRealize:
-    """A block with another body, and what it does first."""
+def block_of(
+    realized: SBlockRealize, body: tirx.Stmt, init: tirx.Stmt | None, buffers: list[tirx.Buffer] | None = None
+) -> SBlockRealize:
+    """A block with another body, and what it does first; buffers : those that it allocates, by default the same."""
     block = realized.block
     made = SBlock(
         block.iter_vars, block.reads, block.writes, block.name_hint, body, init,
-        block.alloc_buffers, block.match_buffers, block.annotations,
+        block.alloc_buffers if buffers is None else buffers, block.match_buffers, block.annotations,
     )  # fmt: skip
     return SBlockRealize(realized.iter_values, realized.predicate, made)
