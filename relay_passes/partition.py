@@ -115,13 +115,13 @@ class Partition:
 
 
 def absorbed_resizes(function: relax.Function) -> set[relax.Var]:
-    """Linear resizes of at most 64 channels whose one reader is an argmax over the channels."""
+    """Linear resizes whose one reader is an argmax over the channels."""
     readers, found = readers_of(function), set()
     for binding in bindings_of(function):
         value = binding.value
         if op_name(value) != "relax.image.resize2d" or str(value.attrs.method) != "linear":
             continue
-        if not 4 < shape_of(value)[1] <= 64 or len(readers[binding.var]) != 1:
+        if len(readers[binding.var]) != 1:
             continue
         (reader,) = readers[binding.var]
         if reader is not None and op_name(reader.value) == "relax.argmax":
@@ -139,14 +139,15 @@ class Kernels:
     pairs : whether a second binary sum, which reads bits of a first one, can share its kernel row by row.
     sum_rows : whether its region can add up the rows of its maps.
     masks : whether the kernel of a binary sum can make a mask of its map and spread it, a few pixels at a time.
-    keeps_rows : whether a kernel can keep a few rows of what it makes and reads: of a convolution that is pooled or
-    followed, of a resize whose argmax is taken.
+    absorbs : whether an argmax over its channels, which alone reads it, can compute a linear resize.
+    keeps_rows : whether a kernel can keep a few rows of a convolution that is pooled or followed.
     """
 
     take_members: Callable[[relax.Call], bool] = lambda call: True
     pairs: Callable[[relax.Call, relax.Call], bool] = lambda first, second: False
     sum_rows: Callable[[relax.Call], bool] = lambda call: False
     masks: Callable[[relax.Call], bool] = lambda call: False
+    absorbs: Callable[[relax.Call], bool] = lambda resize: 4 < shape_of(resize)[1] <= 64
     keeps_rows: bool = True
 
 
@@ -158,12 +159,15 @@ class _Partitioner:
         self.regions: list[Region] = []
         self.region_of: dict[relax.Var, Region] = {}
         self.depends: dict[relax.Var, int] = {param: -1 for param in function.params}
-        self.absorbed = absorbed_resizes(function) if kernels.keeps_rows else set()
+        self.resizes = absorbed_resizes(function)
+        self.absorbed: set[relax.Var] = set()
 
     def run(self) -> Partition:
         for binding in bindings_of(self.function):
             var, value = binding.var, binding.value
             self.definition[var] = value
+            if var in self.resizes and self.kernels.absorbs(value):
+                self.absorbed.add(var)
             passed_on = not isinstance(value, relax.Call) or is_view(value) or var in self.absorbed
             if passed_on:
                 self.depends[var] = max((self.depends[operand] for operand in operands(value)), default=-1)

@@ -29,6 +29,7 @@ from tvm_bnn.schedules import (
     upsampled_conv,
     weighted_mean,
 )
+from tvm_bnn.schedules.ballot import gather_by_ballots
 from tvm_bnn.schedules.decide import Decide, DecisionError, Given, by_default
 from tvm_bnn.schedules.registers import PIPELINE
 from tvm_bnn.schedules.tiles import load_configurations
@@ -102,8 +103,9 @@ def schedule_function(func: tirx.PrimFunc, family: str, target, decide: Decide =
     """One kernel with its family's template applied, stamped with the rule's name."""
     sch = Schedule(tvm.IRModule({"main": func}))
     rule = (RULES if target.gpu is None else GPU_RULES)[family](sch, target, decide)
-    # while they are sums still: those that threads take together
-    scheduled = sch.mod["main"] if target.gpu is None else LowerCrossThreadReduction()(sch.mod)["main"]
+    scheduled = sch.mod["main"]
+    if target.gpu is not None:  # while they are sums still: those that threads take together
+        scheduled = LowerCrossThreadReduction()(tvm.IRModule({"main": gather_by_ballots(scheduled)}))["main"]
     scheduled = share_memory(load_configurations(bound_sums(scheduled)))
     if target.gpu is None:
         scheduled = fused_steps(scheduled, target)

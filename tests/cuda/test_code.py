@@ -40,6 +40,7 @@ def test_kernels_compile_without_spills_to_the_native_product(source, gpu):
     assert set(PRODUCT.findall(ptx)) == ({(gpu.product.shape, gpu.product.operation)} if gpu.product else set())
     copies = set(re.findall(r"cp\.async\.(c[ag])\.shared\.global \[%r\d+\], \[%rd\d+\], (\d+), %r\d+;", ptx))
     assert copies == ({("ca", "4"), ("ca", "8"), ("cg", "16")} if gpu.product and gpu.copies_ahead else set())
+    assert "vote.sync.ballot" in ptx and "shfl" not in ptx
 
 
 def test_what_nvcc_refuses_is_one_line(tmp_path):

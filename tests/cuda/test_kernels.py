@@ -1,5 +1,7 @@
 """Every kind of kernel for GPUs, executed thread by thread: equal to its definition bit for bit, and without races."""
 
+import re
+
 import numpy as np
 import pytest
 from tvm import relax
@@ -21,7 +23,7 @@ OTHERS = {
                       "residual block", "linear, one output"],
     test_pooling: ["max-pool, stride 1", "adaptive to 2x3", "mean over [1], keepdims=False", "softmax over 2",
                    "min over [2, 3], keepdims=False", "argmax over -1, keepdims", "bilinear half_pixel to 7x13",
-                   "class map of 7x13", "max-pool of bits, padding"],
+                   "class map of 7x13", "class map of 3 with NaN", "max-pool of bits, padding"],
     test_binary_product: ["6x65x100, integer", "attention of 33", "logical xor, 64 channels"],
 }  # fmt: skip
 
@@ -51,6 +53,13 @@ def test_binary_convolutions(arch, shape, step):
 def test_other_kernels(file):
     for kernel in kernels(file.CASES, OTHERS[file], "sm_120"):
         check(kernel, "sm_120")
+
+
+def test_logits_are_interpolated_where_their_argmax_is_taken():
+    (kernel,) = kernels(test_pooling.CASES, ["class map of 3 with NaN"], "sm_90")
+    assert set(re.findall(r"alloc_buffer\(.*", kernel.func.script())) == {
+        'alloc_buffer((2, 10, 32), "int32", scope="local")', 'alloc_buffer((2, 10, 32), scope="local")'
+    }  # fmt: skip
 
 
 def _residual_of_a_kernel(case):

@@ -105,3 +105,23 @@ def test_a_product_of_one_bit_is_where_the_manual_says(shape, words, operation):
         expected[row] += np.uint32(2) if operation == "and" else np.uint32(0)
         expected[row] -= np.uint32(2) if operation == "xor" else np.uint32(0)
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_ballot_has_the_predicates_of_the_lanes_in_its_mask():
+    mask = np.full((1, 32), 0x7FFFFFFF, np.uint32)
+    predicate = np.zeros((1, 32), np.int32)
+    predicate[0, [0, 5, 31]] = [1, -3, 1]
+    np.testing.assert_array_equal(warps.MOVES["cuda.ballot_sync"](mask, predicate), np.full((1, 32), 1 | 1 << 5))
+
+
+def test_a_ballot_of_a_part_of_a_warp_is_found():
+    @T.prim_func(s_tir=True)
+    def main(a: T.Buffer((64,), "int32"), b: T.Buffer((64,), "uint32")):
+        T.func_attr({"tirx.noalias": True})
+        block = T.launch_thread("blockIdx.x", 1)
+        i = T.launch_thread("threadIdx.x", 64)
+        if i + block < 40:
+            b[i] = T.cuda.ballot_sync(T.uint32(0xFFFFFFFF), a[i])
+
+    with pytest.raises(simt.Fault, match="ballot_sync by a part of a warp"):
+        simt.run(main, ARCH, [NUMBERS, NUMBERS.astype(np.uint32)])

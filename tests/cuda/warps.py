@@ -85,13 +85,17 @@ def _from(mask, value, source, width):
 
 
 def _ballot(mask, value):
-    bits = (value != 0).astype(np.uint64) << _LANE.astype(np.uint64)
-    return np.broadcast_to(bits.sum(axis=1, keepdims=True).astype(np.uint32), value.shape)
+    """Bit i of what all lanes have is the predicate of lane i, 0 of one that is not in the mask."""
+    if (mask != mask[:, :1]).any():
+        raise ValueError("the lanes of a ballot name different members")
+    votes = (value != 0) & (mask >> _LANE.astype(np.uint32) & 1 != 0)
+    words = np.packbits(votes, axis=1, bitorder="little").view("<u4")
+    return np.broadcast_to(words, value.shape)
 
 
 #: Names of calls -> function of their arguments, in order.
 MOVES: dict[str, Callable] = {
     "cuda.__shfl_down_sync": _down,
     "cuda.__shfl_sync": _from,
-    "cuda.__ballot_sync": _ballot,
+    "cuda.ballot_sync": _ballot,
 }

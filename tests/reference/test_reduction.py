@@ -35,6 +35,12 @@ def test_argmax_and_argmin_take_the_first_of_equals(run_op):
     assert run_op(lambda a: relax.op.argmax(a), x).tolist() == 1
 
 
+def test_the_first_nan_goes_before_all(run_op):
+    x = np.array([[1, np.nan, 3], [np.nan, 9, np.nan], [1, 2, np.nan]], np.float32)
+    assert run_op(lambda a: relax.op.argmax(a, 1), x).tolist() == [1, 0, 2]
+    assert run_op(lambda a: relax.op.argmin(a, 1), x).tolist() == [1, 0, 2]
+
+
 def test_products_multiply_along_the_last_axis_first(run_op):
     x = np.random.default_rng(3).normal(size=(2, 3)).astype(np.float32)
     rows = [(a * b) * c for a, b, c in x]

@@ -234,6 +234,12 @@ def test_declines_to_absorb(build, function):
     assert all(region.absorbed is None for region in partition(build(function, SHAPE)["main"]).regions)
 
 
+@pytest.mark.parametrize("name", ["few classes", "many classes"])
+def test_absorbs_any_number_of_classes_where_kernels_do(build, name):
+    parts = partition(build(NOT_ABSORBED[name], SHAPE)["main"], Kernels(absorbs=lambda resize: True, keeps_rows=False))
+    assert parts.regions[-1].absorbed is not None
+
+
 WIDE = (1, 32, 4, 4)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 from tvm import relax
-from tvm.relax.op import argmax
+from tvm.relax.op import argmax, argmin
 from tvm.relax.op.image import resize2d
 from tvm.relax.op.nn import adaptive_avg_pool2d, avg_pool2d, conv2d, max_pool2d, relu, softmax
 
@@ -170,6 +170,28 @@ CASES["class map of an argument"] = lambda case: argmax(
 )
 for size in [(14, 26), (9, 17), (3, 5), (21, 13)]:
     CASES[f"nearest to {size[0]}x{size[1]}"] = of(nearest(size), stored=True)
+
+
+def with_nan(operator, channels=5):
+    """NaN in the first channel, between, in the last, in several and in none, a row of each."""
+
+    def build(case):
+        data = case.rng.integers(-2, 3, (2, channels, 5, 16)).astype(np.float32)
+        for row, places in enumerate([[0], [channels // 2], [-1], [1, -1]]):
+            data[:, places, row, ::3] = np.nan
+        return case.emit(operator(case.argument(data=data)))
+
+    return build
+
+
+def resized_argmax(x):
+    return argmax(relax.BlockBuilder.current().emit(linear((10, 32), "half_pixel")(x)), 1)
+
+
+CASES["argmax with NaN"] = with_nan(lambda x: argmax(x, 1))
+CASES["argmin with NaN, keepdims"] = with_nan(lambda x: argmin(x, 1, keepdims=True))
+CASES["argmax over all, with NaN"] = with_nan(argmax)
+CASES["class map of 3 with NaN"] = with_nan(resized_argmax, 3)
 
 
 def test_equals_the_reference(grid, case, target, target_of):

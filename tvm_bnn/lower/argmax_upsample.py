@@ -24,6 +24,7 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from tvm_bnn.lower.layout import padded_channels, round_up
+from tvm_bnn.lower.scalar import is_larger
 
 #: Linear coordinates of an axis: upper neighbour, lower neighbour and the weight of the lower one.
 Coordinates = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -178,12 +179,12 @@ def _find(classes: int, width: int, phases: Phases, lanes: int):
                         fx[p, T.ramp(x, 1, lanes)], line[c, T.ramp(left, 1, lanes)], line[c, T.ramp(left + 1, 1, lanes)]
                     )
                     found[T.ramp(p * lanes, 1, lanes)] = T.Select(
-                        _is_larger(value[T.ramp(0, 1, lanes)], best[T.ramp(p * lanes, 1, lanes)], lanes),
+                        is_larger(value[T.ramp(0, 1, lanes)], best[T.ramp(p * lanes, 1, lanes)]),
                         T.broadcast(c, lanes),
                         found[T.ramp(p * lanes, 1, lanes)],
                     )
                     best[T.ramp(p * lanes, 1, lanes)] = T.Select(
-                        _is_larger(value[T.ramp(0, 1, lanes)], best[T.ramp(p * lanes, 1, lanes)], lanes),
+                        is_larger(value[T.ramp(0, 1, lanes)], best[T.ramp(p * lanes, 1, lanes)]),
                         value[T.ramp(0, 1, lanes)],
                         best[T.ramp(p * lanes, 1, lanes)],
                     )
@@ -219,13 +220,3 @@ def _plane(data, first: tuple, channel: int, lanes: int):
 def _between(share, first, second):
     """Linear interpolation, one fused step."""
     return T.call_llvm_pure_intrin("llvm.fma", share, second - first, first, dtype=str(first.ty.dtype))
-
-
-def _is_larger(value, best, lanes: int):
-    """Whether a value takes the place of the best so far: above it or NaN, and the best is no NaN.
-
-    TVM would turn the opposite of a comparison into another comparison, which of NaN is something else.
-    """
-    at_most = T.Cast(f"uint8x{lanes}", value <= best)
-    ordered = tirx.abs(best) <= T.broadcast(T.float32(math.inf), lanes)
-    return T.And(tirx.EQ(at_most, T.broadcast(T.uint8(0), lanes)), ordered)

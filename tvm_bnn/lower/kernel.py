@@ -30,6 +30,7 @@ from tvm import relax, te, tirx
 from tvm_bnn.lower.anchors import Anchor, builder_of
 from tvm_bnn.lower.anchors.convolution import extended
 from tvm_bnn.lower.anchors.pooling import pooled_rows
+from tvm_bnn.lower.anchors.resize import interpolation
 from tvm_bnn.lower.index import Index, Scalar
 from tvm_bnn.lower.layout import WORD, Layout, stored_dtype, stored_shape
 from tvm_bnn.lower.memory_order import memory_order
@@ -89,6 +90,9 @@ class KernelBuilder:
             family, name = _MASKED[self._add_masked(reader, region)], "masked_bconv2d"
         elif region.source is not None:
             self._add_source(reader, region, region.source)
+        if region.absorbed is not None:
+            resize = self.partition.definition[region.absorbed]
+            reader.stages[region.absorbed] = interpolation(reader, resize, None)
         if region.anchor is not None:
             name = op_name(self.partition.definition[region.anchor]).split(".")[-1]
             family = self._anchor(reader, region.anchor).family

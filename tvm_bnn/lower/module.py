@@ -67,7 +67,7 @@ def _kernels(target) -> Kernels:
         return builder_of(call) is not None
 
     if target.gpu is not None:
-        return Kernels(take_members=take_members, keeps_rows=False)
+        return Kernels(take_members=take_members, absorbs=lambda resize: True, keeps_rows=False)
     return Kernels(take_members=take_members, pairs=pairs, sum_rows=sum_rows, masks=masks)
 
 
@@ -102,7 +102,7 @@ class _Lowering:
     def _region(self, region: Region) -> None:
         if region.anchor is not None:
             call = self.partition.definition[region.anchor]
-            if region.absorbed is not None:
+            if region.absorbed is not None and self.target.gpu is None:
                 self._argmax_of_resize(region, call)
                 return
             if builder_of(call) is None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from tvm import relax, tirx
+from tvm import DataType, relax, tirx
 
 from tvm_bnn import arithmetic
 from tvm_bnn.errors import UnsupportedError
@@ -38,9 +38,9 @@ def _interval(call, x, lowest, width):
     return ahead <= width.astype("int64")
 
 
-def _not(x):
+def _not(x, lanes: int = 1):
     """Not x. TVM turns Not(a < b) into b <= a and EQ's opposite into an ordered comparison; of NaN neither holds."""
-    return tirx.EQ(x.astype("uint8"), tirx.const(0, "uint8"))
+    return tirx.EQ(x.astype("uint8" if lanes == 1 else f"uint8x{lanes}"), _spread(tirx.const(0, "uint8"), lanes))
 
 
 def _extreme(a, b, second):
@@ -50,8 +50,30 @@ def _extreme(a, b, second):
     return tirx.Select(second, b, tirx.Select(_is_number(b), a, b))
 
 
-def _is_number(x):
-    return tirx.abs(x) <= tirx.const(math.inf, str(x.ty.dtype))
+def _is_number(x, lanes: int = 1):
+    return tirx.abs(x) <= _spread(tirx.const(math.inf, DataType(str(x.ty.dtype)).with_lanes(1)), lanes)
+
+
+def _spread(x, lanes: int):
+    return x if lanes == 1 else tirx.Broadcast(x, lanes)
+
+
+def is_larger(value, best):
+    """Whether a value, or a vector of these, is to be taken instead of the best one before it: it is larger, or the
+    first NaN.
+    """
+    return _goes_before(value, best, value <= best) if _is_float(value) else value > best
+
+
+def is_smaller(value, best):
+    """The same of the smallest value: the first NaN goes before all here, too."""
+    return _goes_before(value, best, value >= best) if _is_float(value) else value < best
+
+
+def _goes_before(value, best, behind):
+    """Neither ``behind`` (which no NaN is) nor after a NaN: two comparisons, the second of which masks the first."""
+    lanes = DataType(str(value.ty.dtype)).lanes
+    return tirx.And(_not(behind, lanes), _is_number(best, lanes))
 
 
 def _equal(call, a, b):

@@ -70,7 +70,7 @@ def _reduction(function: Callable[[np.ndarray, Sequence[int]], np.ndarray]) -> O
 
 
 def _arg(function: Callable) -> Operator:
-    """argmax or argmin: int64, the first of equals."""
+    """argmax or argmin: int64, the first of equals; the first NaN goes before all."""
 
     def evaluate(call: relax.Call, args: Sequence[np.ndarray]) -> np.ndarray:
         axis = call.attrs.axis

@@ -54,5 +54,6 @@ def builder_of(call) -> Callable | None:
         "relax.max": reduction.reduce,
         "relax.min": reduction.reduce,
         "relax.argmax": reduction.argmax,
+        "relax.argmin": reduction.argmin,
     }
     return table.get(op_name(call))

@@ -1,14 +1,16 @@
 """Reductions: means, sums, extrema, argmax and softmax, in the order that the reference evaluator defines."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tvm import relax, te, tirx
 
 from tvm_bnn import arithmetic
 from tvm_bnn.lower.anchors import Anchor
+from tvm_bnn.lower.index import Scalar
 from tvm_bnn.lower.layout import padded_channels, words
 from tvm_bnn.lower.reader import Reader
+from tvm_bnn.lower.scalar import is_larger, is_smaller
 from tvm_bnn.lower.words import has_words, word
 from tvm_bnn.relay_passes.rewriter import dtype_of, op_name, shape_of
 
@@ -133,35 +135,62 @@ def _reduce_axis(reader: Reader, value, shape: tuple[int, ...], left: list[int],
 
 
 def argmax(reader: Reader, call: relax.Call, target) -> Anchor:
-    """Index of the first maximum along one axis."""
+    """Index of the first maximum along one axis, or of all elements; the first NaN goes before all."""
+    return _first(reader, call, is_larger, -math.inf, te.min_value)
+
+
+def argmin(reader: Reader, call: relax.Call, target) -> Anchor:
+    """The same of the first minimum."""
+    return _first(reader, call, is_smaller, math.inf, te.max_value)
+
+
+def _first(reader: Reader, call: relax.Call, goes_before: Callable, bound: float, integer_bound: Callable) -> Anchor:
+    """Position of the element that goes before all others, and is the first of its equals.
+
+    bound, integer_bound : what every number, every integer of a type, at least equals.
+    """
     data = call.args[0]
     shape, dtype = shape_of(data), dtype_of(data)
-    axis = int(call.attrs.axis) % len(shape)
+    axes = list(range(len(shape))) if call.attrs.axis is None else [int(call.attrs.axis) % len(shape)]
     keep = bool(call.attrs.keepdims)
-    k = reader.reduce_axis(shape[axis], "k")
+    k = reader.reduce_axis(math.prod(shape[a] for a in axes), "k")
 
     def combine(best, other):
-        better = other[1] > best[1]
+        better = goes_before(other[1], best[1])
         return tirx.Select(better, other[0], best[0]), tirx.Select(better, other[1], best[1])
 
     def identity(index_type, value_type):
-        return tirx.const(0, index_type), te.min_value(value_type)
+        is_float = str(value_type).startswith("float")
+        return tirx.const(0, index_type), tirx.const(bound, value_type) if is_float else integer_bound(value_type)
 
-    first_maximum = te.comm_reducer(combine, identity, name="first_maximum")
-    spatial = tuple(extent for a, extent in enumerate(shape) if a != axis)
+    first_of = te.comm_reducer(combine, identity, name="first_of")
+    kept = [a for a in range(len(shape)) if a not in axes]
+    spatial = tuple(shape[a] for a in kept) or (1,)
 
     def accumulate(*index):
-        position = (*index[:axis], k.var, *index[axis:])
-        return first_maximum((k.var, reader.element(data, position).astype(dtype)), axis=k)
+        place = {**dict(zip(kept, index, strict=False)), **_numbered(k.var, {a: shape[a] for a in axes})}
+        value = reader.element(data, tuple(place[a] for a in range(len(shape))))
+        return first_of((k.var, value.astype(dtype)), axis=k)
 
     index_stage, _ = reader.compute(spatial, accumulate, "acc")
     first = _stored_elements(reader, index_stage, spatial)
 
     def element(i):
-        position = (*i[:axis], *i[axis + 1 :]) if keep else i
-        return first(*position).astype(dtype_of(call))
+        position = tuple(i[a] for a in kept) if keep else tuple(i)
+        return first(*(position or (0,))).astype(dtype_of(call))
 
     return Anchor(element, "reduce")
+
+
+def _numbered(number, extents: dict[int, int]) -> dict[int, Scalar]:
+    """The place along each axis of an element that is given by its number, the last axis first."""
+    if len(extents) == 1:
+        return dict.fromkeys(extents, number)
+    places, step = {}, 1
+    for axis, extent in reversed(extents.items()):
+        places[axis] = number // step % extent
+        step *= extent
+    return places
 
 
 def softmax(reader: Reader, call: relax.Call, target) -> Anchor:

@@ -1,11 +1,14 @@
 """Bilinear resize: vertical interpolation, then horizontal, each one fused multiply-add."""
 
+from collections.abc import Callable
+
 import numpy as np
 from tvm import relax, tirx
 
 from tvm_bnn import arithmetic
 from tvm_bnn.errors import UnsupportedError
 from tvm_bnn.lower.anchors import Anchor
+from tvm_bnn.lower.index import Index, Scalar
 from tvm_bnn.lower.layout import padded_channels
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.relay_passes.rewriter import path_of, shape_of
@@ -51,8 +54,11 @@ def _position(reader: Reader, table: np.ndarray, name: str, source: int, result:
     return position
 
 
-def resize2d(reader: Reader, call: relax.Call, target) -> Anchor:
-    """Bilinear interpolation of [N, C, H, W]."""
+def interpolation(reader: Reader, call: relax.Call, stage: str | None) -> Callable[[Index], Scalar]:
+    """Logical index -> element of a bilinear resize of [N, C, H, W].
+
+    stage : what a stage is called that stores rows, interpolated vertically; None: each element computes its own.
+    """
     attrs = call.attrs
     if str(attrs.method) != "linear":
         where = path_of(call) or "the model"
@@ -71,11 +77,16 @@ def resize2d(reader: Reader, call: relax.Call, target) -> Anchor:
         above, below = (reader.element(data, (n, c, row(y), x)) for row in (upper, lower))
         return arithmetic.fma(fy(y), below - above, above)
 
-    column = reader.compute((batch, rows, width, padded_channels(channels)), vertical, "vertical")
+    column = reader.compute((batch, rows, width, padded_channels(channels)), vertical, stage) if stage else vertical
 
     def element(i):
         n, c, y, x = i
         before, after = column(n, y, left(x), c), column(n, y, right(x), c)
         return arithmetic.fma(fx(x), after - before, before)
 
-    return Anchor(element, "resize")
+    return element
+
+
+def resize2d(reader: Reader, call: relax.Call, target) -> Anchor:
+    """Bilinear interpolation of [N, C, H, W]."""
+    return Anchor(interpolation(reader, call, "vertical"), "resize")
