@@ -13,7 +13,7 @@ import numpy as np
 import tvm
 from tvm import tirx
 
-from tvm_bnn import linker
+from tvm_bnn import cubin, linker
 from tvm_bnn.compiler import Compilation, compile_source
 from tvm_bnn.errors import InputError
 from tvm_bnn.frontend.source import load_source
@@ -126,7 +126,7 @@ class OnDevice:
 
     def run(self, made: Compilation, arrays: Sequence[np.ndarray]) -> Run:
         """See `Site`."""
-        return self._loaded(made.artifact.library, arrays, made.target.threads)
+        return self._loaded(made.artifact.library, arrays, made.target)
 
     def layers(self, made: Compilation, run: Run, arrays: Sequence[np.ndarray], runs: int) -> list[LayerTime]:
         """See `Site`."""
@@ -139,23 +139,27 @@ class OnDevice:
     def _float(self, network: FloatNetwork, threads: int) -> Run:
         """The float network through our compiler."""
         made = compile_source(load_source(network.module, network.inputs), self.target(threads))
-        return self._loaded(made.artifact.library, network.arrays(), threads)
+        return self._loaded(made.artifact.library, network.arrays(), made.target)
 
     def _stock(self, network: FloatNetwork, threads: int) -> Run:
         target = self.target(threads)
-        library = linker.shared_object(tvm_stock.build(network.module, network.inputs, target), target.triple)
-        return self._loaded(library, network.arrays(), threads)
+        with cubin.code_of(target.gpu):
+            executable = tvm_stock.build(network.module, network.inputs, target)
+        return self._loaded(linker.shared_object(executable, target.triple), network.arrays(), target)
 
-    def _loaded(self, library: bytes, arrays: Sequence[np.ndarray], threads: int) -> _Loaded:
-        remote = RemoteLibrary(self._session, library, next(self._names))
-        loaded = _Loaded(remote, arrays, partial(client.use_threads, self._session, threads))
+    def _loaded(self, library: bytes, arrays: Sequence[np.ndarray], target: Target) -> _Loaded:
+        gpu = target.gpu.arch if target.gpu else None
+        remote = RemoteLibrary(self._session, library, next(self._names), gpu)
+        loaded = _Loaded(remote, arrays, partial(client.use_threads, self._session, target.threads))
         loaded.refresh()
         return loaded
 
     def _fastest(self, func: tirx.PrimFunc, arrays: Sequence[np.ndarray], target: Target, calls: int) -> float:
         client.use_threads(self._session, target.threads)
-        library = linker.shared_object(ceilings.build(func, target), target.triple)
-        return min(kernel_seconds(self._session, library, next(self._names), arrays, calls))
+        with cubin.code_of(target.gpu):
+            library = linker.shared_object(ceilings.build(func, target), target.triple)
+        gpu = target.gpu.arch if target.gpu else None
+        return min(kernel_seconds(self._session, library, next(self._names), arrays, calls, gpu))
 
 
 @dataclass(frozen=True)
