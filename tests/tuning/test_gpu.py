@@ -70,11 +70,17 @@ def test_what_is_built_carries_machine_code(task, tmp_path):
 
 
 class Unbuilt:
-    """Builds nothing."""
+    """Builds nothing, or fails."""
+
+    def __init__(self, failure=None):
+        self._failure = failure
 
     def submit(self, *_):
         done = Future()
-        done.set_result(None)
+        if self._failure:
+            done.set_exception(self._failure)
+        else:
+            done.set_result(None)
         return done
 
 
@@ -114,6 +120,13 @@ def test_records_are_where_compile_looks_for_them(tasks, task, tmp_path, monkeyp
         found = compile._records(resolve("cuda -arch=sm_90", threads, gpu=True), None, untuned=False)
         ((workload, record),) = log.choices(found.records).items()
         assert workload == task.workload and len(record.decisions["tile"]) == 4 and record.gain == 2
+
+
+def test_a_machine_that_cannot_compile_says_so(tasks, tmp_path):
+    tuner = Tuner(tasks, TARGET, Faster(), tmp_path, tmp_path, 3, time.monotonic() + 100, Silent())
+    tuner._builders = Unbuilt(TargetError("nvcc cannot compile kernels for sm_90: no g++"))
+    with pytest.raises(TargetError, match=r"own decisions for 1: it cannot be built: nvcc cannot .*: no g\+\+"):
+        tuner.run()
 
 
 class Process:
