@@ -15,6 +15,7 @@ from tvm_bnn import device as command
 from tvm_bnn.compiler import compile_source
 from tvm_bnn.errors import DeviceError
 from tvm_bnn.frontend.source import load_source
+from tvm_bnn.report.limit import work_of
 from tvm_bnn.report.site import OnDevice
 from tvm_bnn.rpc import board, client, exactness, gpu, remote_artifact
 from tvm_bnn.rpc.gpu import GpuFound
@@ -135,12 +136,15 @@ def test_network_for_a_gpu_is_measured_there(device, stand_in):
     model, _, inputs = SMALL.make()
     made = compile_source(load_source(model, inputs), host(1))
     arrays = [value.numpy() for value in inputs]
-    made = dataclasses.replace(made, target=dataclasses.replace(made.target, gpu=gpus.gpu_of("sm_90")))
+    target = resolve("cuda -arch=sm_90", gpu=True)
+    made = dataclasses.replace(made, target=target)
     with client.connect(*device) as session:
-        there = OnDevice(session)
+        there = OnDevice(session, lambda _: target)
+        assert (there.cpus, [peer.name for peer in there.peers]) == (1, ["tvm_bnn-float"])
+        assert work_of(made.optimized).seconds(there.limits(target)) == 0  # not measured
         loaded = there.run(made, arrays)
         np.testing.assert_array_equal(loaded(), made.artifact(*arrays))
-        assert stand_in == ["sm_90", "sm_90"] and loaded.seconds() > 0
+        assert stand_in == ["sm_90"] * 3 and loaded.seconds() > 0
         assert there.layers(made, loaded, arrays, 1) == []  # calls return before kernels have run
 
 

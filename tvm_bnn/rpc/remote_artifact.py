@@ -88,21 +88,18 @@ class RemoteLibrary:
 
 
 def kernel_seconds(
-    session: Session, library: bytes, name: str, arguments: Sequence[np.ndarray], repeat: int, gpu: str | None = None
+    session: Session, library: bytes, name: str, arguments: Sequence[np.ndarray], repeat: int
 ) -> list[float]:
     """Seconds of `repeat` calls of the function `main` of a library, which is no network, after one to warm up.
 
-    library, name, gpu : see `RemoteLibrary`. arguments : what the function reads and writes there.
+    library, name : see `RemoteLibrary`; of a processor. arguments : what the function reads and writes there.
     """
-    if gpu is not None:
-        client.check_gpu(session, gpu)
     remote, path = session.remote, f"./{name}.so"
-    device = gpus.device_of(gpu, remote)
 
     def measured() -> list[float]:
         remote.upload(bytearray(library), path)
-        tensors = [tvm.runtime.tensor(each, device) for each in arguments]
-        evaluator = remote.load_module(path).time_evaluator(_MAIN, device, number=1, repeat=repeat)
+        tensors = [tvm.runtime.tensor(each, remote.cpu()) for each in arguments]
+        evaluator = remote.load_module(path).time_evaluator(_MAIN, remote.cpu(), number=1, repeat=repeat)
         return [float(value) for value in evaluator(*tensors).results]
 
     return session.ask(_RUNNING, measured)
