@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import tvm_ffi
 
 from tvm_bnn.errors import ArtifactError, TargetError
+from tvm_bnn.gpus import Gpu
 
 _MARK = "// a cubin in base64: "
 #: What TVM calls with the text of kernels: when it has written it, and where it compiles it.
@@ -134,3 +135,13 @@ def compiled_for(arch: str) -> Iterator[None]:
 
     with standing_in(_WRITTEN, made), taken_out():
         yield
+
+
+def code_of(gpu: Gpu | None) -> AbstractContextManager[None]:
+    """While it lasts, what TVM compiles for a target becomes machine code. gpu : the target's, None of a processor."""
+    return nullcontext() if gpu is None else compiled_for(gpu.arch)
+
+
+def accept() -> None:
+    """From now on, TVM loads libraries that carry machine code in this process, and in those forked from it."""
+    tvm_ffi.register_global_func(_COMPILE, take_out, override=True)

@@ -212,14 +212,17 @@ def _check(options: argparse.Namespace) -> int:
             # the session begins now, and the device waits while the kernels are compiled
             session = stack.enter_context(device_options.open_session(options, options.seconds + MARGIN_S))
             before = client.describe(session)
-            target = resolve(_target(options.target, before, session.device))
+            target = resolve(_target(options.target, before, session.device), gpu=True)
+            gpu = target.gpu.arch if target.gpu else None
+            if gpu:
+                client.check_gpu(session, gpu)
         with progress.phase("compile") as detail:
             libraries = []
             for case in exactness.cases_for(target):
                 detail(case.name)
                 libraries.append((case, case.library(target)))
         with progress.phase("run") as detail:
-            rows = exactness.measure(session, libraries, options.seconds, detail)
+            rows = exactness.measure(session, libraries, options.seconds, detail, gpu=gpu)
             after = client.describe(session)
     print(f"{session.device}: {before.title() if before else 'does not say what it is'}")
     print(f"compiled for {target.text()}")

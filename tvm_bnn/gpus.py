@@ -4,7 +4,7 @@ A GPU is written `"cuda -arch=sm_90"`, as JSON, or as a tag of TVM's such as `"n
 `targets.resolve` makes it a `Target`, whose `gpu` is the row. Code is made for one architecture, as machine code
 (a cubin), and runs on GPUs of the same major version and at least the minor one.
 
-TVM is imported only where a GPU is looked for.
+TVM is imported only where a GPU is looked for or used.
 """
 
 from __future__ import annotations
@@ -103,6 +103,23 @@ def gpu_of(arch: str) -> Gpu:
     return known[plain]
 
 
+def row_for(version: tuple[int, int]) -> Gpu | None:
+    """The row whose code a GPU of a compute capability runs best; None where it runs none."""
+    return max((gpu for gpu in GPUS if gpu.runs_on(version)), key=lambda gpu: gpu.version, default=None)
+
+
+def device_of(gpu: Gpu | str | None, remote: Any = None) -> Any:
+    """Where kernels run and their tensors are, as a device of TVM's: the first GPU, or the processor.
+
+    gpu : that they were compiled for, None of a processor's. remote : the session of TVM's with the machine that they
+    run on, by default this one.
+    """
+    import tvm
+
+    machine = tvm if remote is None else remote
+    return machine.cpu() if gpu is None else machine.cuda()
+
+
 def check_no_gpu(manifest_target: Mapping[str, Any], wanted: str) -> None:
     """Check that an artifact's kernels run on a processor; wanted : what can only be done with those, "be packed".
 
@@ -126,18 +143,36 @@ def version_here() -> tuple[int, int] | None:
     return int(major), int(minor)
 
 
+def name_here() -> str:
+    """What this machine's first GPU is called; there has to be one."""
+    return str(device_of(GPUS[0]).device_name)
+
+
+def lacking(arch: str, found: tuple[int, int] | None, machine: str = "this machine") -> str:
+    """What code for an architecture needs that a machine lacks, "" where it runs there.
+
+    found : compute capability of its first GPU, if it has one. machine : what it is called.
+    """
+    needed = gpu_of(arch)
+    if found is not None and needed.runs_on(found):
+        return ""
+    major, minor = needed.version
+    there = "no NVIDIA GPU with a driver" if found is None else f"one of compute capability {found[0]}.{found[1]}"
+    return (
+        f"needs an NVIDIA GPU of compute capability {major}.{minor} or a later {major}.x ({needed.called}), and "
+        f"{machine} has {there}"
+    )
+
+
 def check_gpu_here(arch: str) -> None:
     """Check that this machine's first GPU runs code for an architecture.
 
     Raises ArtifactError that says what is needed, and what was found.
     """
-    needed, found = gpu_of(arch), version_here()
-    if found is None or not needed.runs_on(found):
-        major, minor = needed.version
-        here = "no NVIDIA GPU with a driver" if found is None else f"one of compute capability {found[0]}.{found[1]}"
+    found = version_here()
+    if lacks := lacking(arch, found):
         again = "llvm" if found is None else f"cuda -arch=sm_{found[0]}{found[1]}"
         raise ArtifactError(
-            f"the artifact was compiled for {arch}: it needs an NVIDIA GPU of compute capability {major}.{minor} or a "
-            f'later {major}.x ({needed.called}), and this machine has {here}; run it on one, or compile it again with '
+            f"the artifact was compiled for {arch}: it {lacks}; run it on one, or compile it again with "
             f'--target "{again}"'
         )

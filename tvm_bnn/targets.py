@@ -198,7 +198,7 @@ TAGS = {
 class Target:
     """One processor to compile for; made by `resolve`.
 
-    name: short text for file names and tuning logs, such as "znver4" or "cortex-a72".
+    name: short text for file names and tuning logs, such as "znver4", "cortex-a72" or "cuda-sm_90".
     isa: "amx", "avx512", "avx2", "neon" or "generic": which schedules fit.
     triple, cpu, mattr: what LLVM is told; mattr holds only what differs from the processor's own features.
     features: every feature in force, as ("+avx2", ...), sorted.
@@ -302,7 +302,7 @@ def resolve(text: str, threads: int | None = None, gpu: bool = False) -> Target:
 
     text: see `ACCEPTED`; an LLVM name of a processor implies its architecture (Linux is assumed).
     threads: overrides the default, which is every CPU that this process may use if the target runs here, else the
-    number of cores in `BOARDS`.
+    number of cores in `BOARDS`. Kernels of a GPU are launched by one thread whatever is asked.
     gpu: whether a GPU will do as well.
 
     Raises TargetError for text that is none of these, and for an unknown processor, triple, feature or option.
@@ -312,8 +312,8 @@ def resolve(text: str, threads: int | None = None, gpu: bool = False) -> Target:
     options = _parse(text.strip())
     if "arch" in options:
         if not gpu:
-            raise TargetError(f"found the GPU target {text!r}; only python -m tvm_bnn.compile takes these so far")
-        return _with_gpu(options, threads)
+            raise TargetError(f"found the GPU target {text!r} where only processors are taken so far")
+        return _with_gpu(options)
     triple, cpu, mattr = _complete(options)
     _check_cpu(cpu, triple)
     _check_mattr(mattr, triple)
@@ -353,14 +353,15 @@ def host(threads: int | None = None) -> Target:
     return resolve("llvm", threads)
 
 
-def _with_gpu(options: Mapping[str, Any], threads: int | None) -> Target:
-    """A machine with a GPU: any processor of its architecture will do, since it only starts kernels."""
+def _with_gpu(options: Mapping[str, Any]) -> Target:
+    """A machine with a GPU: any processor of its architecture will do, and one thread, since it only starts kernels."""
     gpu, found = gpu_of(options["arch"]), version_here()
     triple = options.get("mtriple") or _arch_row(f"{host_arch()}-linux-gnu").triple
-    processor = resolve(f"{LLVM} -mtriple={triple}", threads or 1)
+    processor = resolve(f"{LLVM} -mtriple={triple}", 1)
+    name = f"{CUDA}-{gpu.arch}"
     return replace(
         processor,
-        name=gpu.arch if arch_of(triple) == ARCHES[0].name else f"{gpu.arch}-{arch_of(triple)}",
+        name=name if arch_of(triple) == ARCHES[0].name else f"{name}-{arch_of(triple)}",
         isa=CUDA,
         vector_bits=WARP * 32,
         lanes32=WARP,

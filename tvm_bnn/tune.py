@@ -21,8 +21,12 @@ from tvm_bnn.rpc import options as device_options
 from tvm_bnn.tuning.log import FOLDER, INSTRUCTIONS, SECONDS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tvm_bnn.frontend.source import Source
+    from tvm_bnn.report.timing import Seconds
     from tvm_bnn.rpc.client import Place
+    from tvm_bnn.runtime import Artifact
     from tvm_bnn.targets import Target
     from tvm_bnn.tuning.log import Record
     from tvm_bnn.tuning.tuner import Tuner
@@ -38,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     with held_back():
         from tvm_bnn.frontend.source import load_source, parse_shapes
+        from tvm_bnn.gpus import name_here
         from tvm_bnn.report.machine import cpu_name, measure
         from tvm_bnn.summary import print_table
         from tvm_bnn.targets import resolve
@@ -46,21 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tvm_bnn.tuning.tasks import tasks_of
         from tvm_bnn.tuning.tuner import Tuner
     deadline = time.monotonic() + options.time_budget
-    target, place = resolve(options.target, options.threads), _place(options)
-    if place.here and not target.native:
-        raise TargetError(
-            f"{target.name} is not this machine; name a device of that kind: --rpc HOST:PORT, or "
-            "--tracker HOST:PORT --key KEY"
-        )
+    target, place = resolve(options.target, options.threads, gpu=True), _place(options)
+    _check(target, place)
     shapes = parse_shapes(options.input_shape) if options.input_shape else None
     source = load_source(options.model or SHIPPED, None, options.weights, shapes)
     with tempfile.TemporaryDirectory(prefix="tvm_bnn-") as folder, Screen(console) as screen:
-        pool = Pool(place, target.threads, screen.say)
+        pool = Pool(place, target.threads, screen.say, gpu=target.gpu.arch if target.gpu else None)
         try:
             tasks = tasks_of(source, target, Path(folder), options.sign_zero)
             log = Path(options.log)
             tuner = Tuner(tasks, target, pool, Path(folder), log, options.trials, deadline, screen)
-            if place.here:
+            if place.here and target.gpu:
+                tuner.device_of = lambda _: name_here()
+            elif place.here:
                 screen.say("measuring this machine's ceilings")
                 tuner.device_of, tuner.limits = lambda _: cpu_name(), measure(target, copy_sizes=())
             tuner.run()
@@ -81,6 +84,19 @@ def _place(options: argparse.Namespace) -> Place:
     return device_options.place(options)
 
 
+def _check(target: Target, place: Place) -> None:
+    """Raise TargetError where candidates cannot be built here, or not be measured where they are to be."""
+    from tvm_bnn import cubin, gpus
+
+    elsewhere = "name a device of that kind: --rpc HOST:PORT, or --tracker HOST:PORT --key KEY"
+    if place.here and target.gpu and (lacks := gpus.lacking(target.gpu.arch, gpus.version_here())):
+        raise TargetError(f"{target.name} {lacks}; {elsewhere}")
+    if place.here and not target.native:
+        raise TargetError(f"{target.name} is not this machine; {elsewhere}")
+    if target.gpu:
+        cubin.nvcc()
+
+
 def _end_to_end(source: Source, target: Target, sign_zero: str, records: Mapping[str, Record]) -> list[str]:
     """The whole network without and with the records, in turns on this machine."""
     from tvm_bnn.compiler import compile_source
@@ -91,11 +107,23 @@ def _end_to_end(source: Source, target: Target, sign_zero: str, records: Mapping
         "untuned": compile_source(source, target, sign_zero).artifact,
         "tuned": compile_source(source, target, sign_zero, records=records).artifact,
     }
-    timings = interleave({name: partial(artifact, *arrays) for name, artifact in made.items()}, _ROUNDS)
+    runs = {
+        name: partial(_once, artifact, arrays) if target.gpu else partial(artifact, *arrays)
+        for name, artifact in made.items()
+    }
+    timings = interleave(runs, _ROUNDS)
     before, after = (1e3 * timings[name].median for name in made)
     spread = max(timing.spread for timing in timings.values())
     gain = f"{before / after:.2f}x" if spread <= MAX_SPREAD else "no ratio"
     return [f"the network: {before:.2f} ms untuned, {after:.2f} ms tuned ({gain}; times spread by {spread:.0%})"]
+
+
+def _once(artifact: Artifact, arrays: Sequence[np.ndarray]) -> Seconds:
+    """Seconds of a run on a GPU, without the copies to it and back."""
+    from tvm_bnn.report.timing import Seconds
+
+    (seconds,) = artifact.benchmark(*arrays, repeat=1)
+    return Seconds(seconds)
 
 
 def _outcome(tuner: Tuner) -> list[str]:
@@ -126,7 +154,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help=".pt2 or .onnx file, or package.module:factory (default: the network that comes with the package)",
     )
-    parser.add_argument("--target", default="llvm", help='such as "llvm -mcpu=cortex-a72" (default: this machine)')
+    parser.add_argument(
+        "--target",
+        default="llvm",
+        help='such as "llvm -mcpu=cortex-a72" or "cuda -arch=sm_90" (default: this machine)',
+    )
     parser.add_argument("--local", action="store_true", help="measure on this machine (the default)")
     device_options.add_device(parser, all_of_key=True)
     parser.add_argument(

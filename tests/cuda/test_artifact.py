@@ -34,7 +34,7 @@ def no_gpu(monkeypatch):
 def test_it_carries_machine_code_and_no_source(path):
     with artifact.opened(path) as content:
         library, manifest = content.library.read(), content.manifest
-    assert manifest["target"]["gpu"] == manifest["target"]["name"] == "sm_90"
+    assert (manifest["target"]["name"], manifest["target"]["gpu"]) == ("cuda-sm_90", "sm_90")
     (text,) = re.findall(rb"// a cubin in base64: [A-Za-z0-9+/]+=*", library)
     code = cubin.take_out(text.decode())
     assert code.startswith(b"\x7fELF") and b"_kernel" in code

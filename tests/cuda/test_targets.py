@@ -1,27 +1,28 @@
 """GPUs as targets: what text resolves to a row, what is refused, and which GPU an artifact runs on."""
 
 import pytest
+import tvm
 
 from tvm_bnn import gpus, targets
 from tvm_bnn.errors import ArtifactError, TargetError
-from tvm_bnn.gpus import GPUS, check_gpu_here, check_no_gpu, gpu_of
+from tvm_bnn.gpus import GPUS, check_gpu_here, check_no_gpu, device_of, gpu_of, row_for
 from tvm_bnn.targets import resolve
 
 
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        *[(f"cuda -arch={gpu.arch}", gpu.arch) for gpu in GPUS],
-        ("nvidia/geforce-rtx-3090", "sm_86"),
-        ("nvidia/nvidia-h100", "sm_90"),  # sm_90a there
-        ('{"kind": "cuda", "arch": "sm_80", "max_threads_per_block": 1024}', "sm_80"),
-        ("cuda -arch=sm_80 -mtriple=aarch64-linux-gnu", "sm_80-aarch64"),
+        *[(f"cuda -arch={gpu.arch}", f"cuda-{gpu.arch}") for gpu in GPUS],
+        ("nvidia/geforce-rtx-3090", "cuda-sm_86"),
+        ("nvidia/nvidia-h100", "cuda-sm_90"),  # sm_90a there
+        ('{"kind": "cuda", "arch": "sm_80", "max_threads_per_block": 1024}', "cuda-sm_80"),
+        ("cuda -arch=sm_80 -mtriple=aarch64-linux-gnu", "cuda-sm_80-aarch64"),
     ],
 )
 def test_text_becomes_the_row_of_the_table(text, name, monkeypatch):
     monkeypatch.setattr(targets, "host_arch", lambda: "x86_64")
     target = resolve(text, gpu=True)
-    assert (target.name, target.gpu) == (name, gpu_of(name.partition("-")[0]))
+    assert (target.name, target.gpu) == (name, gpu_of(name.split("-")[1]))
     assert resolve(target.text(), gpu=True) == target
     assert target.tvm().host.attrs["mtriple"] == target.triple and target.tvm().attrs["arch"] == target.gpu.arch
     assert target.manifest()["gpu"] == target.gpu.arch
@@ -45,7 +46,7 @@ def test_refusals_say_what_is_accepted(text, message):
 
 
 def test_a_gpu_is_a_target_only_where_it_is_asked_for():
-    with pytest.raises(TargetError, match=r"found the GPU target 'cuda -arch=sm_90'; only python -m tvm_bnn\.compile"):
+    with pytest.raises(TargetError, match="found the GPU target 'cuda -arch=sm_90' where only processors are taken"):
         resolve("cuda -arch=sm_90")
 
 
@@ -75,4 +76,21 @@ def test_any_other_gpu_is_refused(arch, here, message, monkeypatch):
 def test_what_takes_processors_alone_says_so():
     check_no_gpu({"name": "znver4"}, "be packed")
     with pytest.raises(ArtifactError, match="compiled for the GPU sm_90, and can be packed only for a processor"):
-        check_no_gpu({"name": "sm_90", "gpu": "sm_90"}, "be packed")
+        check_no_gpu({"name": "cuda-sm_90", "gpu": "sm_90"}, "be packed")
+
+
+@pytest.mark.parametrize(
+    ("version", "arch"),
+    [((7, 5), "sm_75"), ((8, 6), "sm_86"), ((8, 7), "sm_86"), ((9, 0), "sm_90"), ((10, 3), "sm_100"), ((6, 1), None)],
+)
+def test_a_gpu_gets_the_latest_code_that_it_runs(version, arch):
+    row = row_for(version)
+    assert (row and row.arch) == arch
+
+
+def test_kernels_are_where_they_were_compiled_for():
+    class Machine:
+        cpu, cuda = staticmethod(lambda: "its processor"), staticmethod(lambda: "its GPU")
+
+    assert (device_of(None, Machine), device_of("sm_90", Machine)) == ("its processor", "its GPU")
+    assert (device_of(None), device_of("sm_90")) == (tvm.cpu(0), tvm.cuda(0))

@@ -217,7 +217,7 @@ def test_list_tells_who_is_free_busy_and_hanging(tracker, capsys, monkeypatch):
         assert code == 1
         rows = rows_of(output)
         assert re.fullmatch(rf"busy +{addresses[0]} +busy +- +- *", rows[str(addresses[0])])
-        assert re.fullmatch(rf"fine +{addresses[1]} +free +.*\({host().name}\) +exact *", rows[str(addresses[1])])
+        assert re.fullmatch(rf"fine +{addresses[1]} +free +.*\({host().name}\).* +exact *", rows[str(addresses[1])])
         assert re.search(rf"hangs@{addresses[2]} does not answer; .*\(waited 2 s\)", rows[str(addresses[2])])
     finally:
         for running in servers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -89,12 +90,15 @@ HERE = Here()
 
 
 class OnDevice:
-    """A device in a session; every method raises DeviceError, with its name, where something goes wrong there."""
+    """A device in a session; every method raises DeviceError, with its name, where something goes wrong there.
+
+    What a GPU can do at best is not measured over the wire: its limits are infinite.
+    """
 
     def __init__(self, session: Session, target: TargetOf | None = None) -> None:
-        """`target` : number of threads -> what it runs, by default what it says itself.
+        """`target` : number of threads -> what it runs, by default what it says itself of its processor.
 
-        Raises InputError where it does not.
+        Raises InputError where it does not, DeviceError where `target` is a GPU that it does not have.
         """
         self._session, self._described = session, client.describe(session)
         said = self._described.target if self._described else None
@@ -103,30 +107,36 @@ class OnDevice:
                 raise InputError(f"{session.device} does not say what it is; name it: --target 'llvm -mcpu=NAME'")
             target = partial(resolve, said)
         self.target = target
+        self._gpu = target(1).gpu
+        if self._gpu:
+            client.check_gpu(session, self._gpu.arch)
         self._names = (f"network{number}" for number in itertools.count())
-        self.peers: Sequence[Peer] = (
-            Peer("tvm_bnn-float", ("tvm",), self._float, compiles=True),
-            Peer("tvm-stock", ("tvm",), self._stock, compiles=True),
-        )
+        ours = Peer("tvm_bnn-float", ("tvm",), self._float, compiles=True)
+        stock = Peer("tvm-stock", ("tvm",), self._stock, compiles=True)  # has no schedules for GPUs
+        self.peers: Sequence[Peer] = (ours,) if self._gpu else (ours, stock)
 
     @property
     def cpus(self) -> int:
-        """That its server may use; 1 where it does not tell."""
-        return self._described.cpus if self._described else 1
+        """That its server may use; 1 where it does not tell, and of a GPU, whose kernels one thread starts."""
+        return self._described.cpus if self._described and not self._gpu else 1
 
     def limits(self, target: Target) -> Limits:
         """See `Site`."""
+        if target.gpu:
+            return Limits(target.threads, math.inf, math.inf, None, {machine.MB: math.inf})
         return machine.measure(target, fastest=self._fastest)
 
     def describe(self, target: Target, limits: Sequence[Limits]) -> dict[str, Any]:
         """See `Site`; of a device that does not tell, its name."""
         told = self._described
         own = {"cpu": told.readings.cpu, "system": told.system} if told else {"cpu": "unknown", "system": "unknown"}
+        if told and told.gpu and self._gpu:
+            own["cpu"] = f"{told.gpu.name}, {own['cpu']}"
         return {**machine.describe(target, limits), **own, "cpus": self.cpus, "device": self._session.device}
 
     def run(self, made: Compilation, arrays: Sequence[np.ndarray]) -> Run:
         """See `Site`."""
-        return self._loaded(made.artifact.library, arrays, made.target.threads)
+        return self._loaded(made.artifact.library, arrays, made.target)
 
     def layers(self, made: Compilation, run: Run, arrays: Sequence[np.ndarray], runs: int) -> list[LayerTime]:
         """See `Site`."""
@@ -139,16 +149,17 @@ class OnDevice:
     def _float(self, network: FloatNetwork, threads: int) -> Run:
         """The float network through our compiler."""
         made = compile_source(load_source(network.module, network.inputs), self.target(threads))
-        return self._loaded(made.artifact.library, network.arrays(), threads)
+        return self._loaded(made.artifact.library, network.arrays(), made.target)
 
     def _stock(self, network: FloatNetwork, threads: int) -> Run:
         target = self.target(threads)
         library = linker.shared_object(tvm_stock.build(network.module, network.inputs, target), target.triple)
-        return self._loaded(library, network.arrays(), threads)
+        return self._loaded(library, network.arrays(), target)
 
-    def _loaded(self, library: bytes, arrays: Sequence[np.ndarray], threads: int) -> _Loaded:
-        remote = RemoteLibrary(self._session, library, next(self._names))
-        loaded = _Loaded(remote, arrays, partial(client.use_threads, self._session, threads))
+    def _loaded(self, library: bytes, arrays: Sequence[np.ndarray], target: Target) -> _Loaded:
+        gpu = target.gpu.arch if target.gpu else None
+        remote = RemoteLibrary(self._session, library, next(self._names), gpu)
+        loaded = _Loaded(remote, arrays, partial(client.use_threads, self._session, target.threads))
         loaded.refresh()
         return loaded
 

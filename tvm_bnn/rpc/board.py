@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tvm_bnn.errors import TargetError
-from tvm_bnn.targets import available_cpus, code_flags, host, host_arch
+from tvm_bnn.gpus import row_for
+from tvm_bnn.rpc import gpu
+from tvm_bnn.rpc.gpu import GpuFound
+from tvm_bnn.targets import ARCHES, CUDA, available_cpus, code_flags, host, host_arch
 
 ROOT = Path("/")
 _CLOCKS = "sys/devices/system/cpu/cpufreq"
@@ -105,6 +108,8 @@ class Description:
     target : text for `--target`, None where its TVM has no compiler to tell the processor; reason then says so.
     name : the target's short name.
     versions : see `artifact.versions`.
+    gpu : its first NVIDIA GPU, None where there is none. gpu_target : text for `--target`, None where no code is made
+        for it.
     """
 
     readings: Readings
@@ -116,6 +121,8 @@ class Description:
     reason: str = ""
     name: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    gpu: GpuFound | None = None
+    gpu_target: str | None = None
 
     def json(self) -> str:
         """As text, for `parse`."""
@@ -125,11 +132,18 @@ class Description:
         """For the screen."""
         target = f'compile for it with: --target "{self.target}"' if self.target else self.reason
         features = f"features: {', '.join(self.flags) or 'not told'}"
-        return [f"{self.title()}, {self.cpus} of {self.readings.cores} CPUs", features, target, *self.readings.lines()]
+        processor = f"{self.readings.cpu} ({self.name or self.arch}), {self.cpus} of {self.readings.cores} CPUs"
+        return [processor, features, target, *self._of_gpu(), *self.readings.lines()]
 
     def title(self) -> str:
         """What it is, in a few words."""
-        return f"{self.readings.cpu} ({self.name or self.arch})"
+        return f"{self.readings.cpu} ({self.name or self.arch}){f', {self.gpu.name}' if self.gpu else ''}"
+
+    def _of_gpu(self) -> list[str]:
+        if self.gpu is None:
+            return []
+        target = f'compile for it with: --target "{self.gpu_target}"'
+        return [f"GPU: {self.gpu}", target if self.gpu_target else "no code is made for this GPU"]
 
 
 def parse(text: str) -> Description:
@@ -141,6 +155,7 @@ def parse(text: str) -> Description:
         for name in ("throttled", "throttled_before"):
             readings[name] = None if readings[name] is None else tuple(readings[name])
         known = {**_known(Description, row), "readings": Readings(**readings), "flags": tuple(row["flags"])}
+        known["gpu"] = gpu.found(row["gpu"]) if row.get("gpu") else None
         return Description(**known)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"this is no description of a device: {error!r}") from None
@@ -152,7 +167,7 @@ def _known(kind: Any, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe() -> Description:
-    """This machine."""
+    """This machine; CUDA is not used in this process."""
     from tvm_bnn.artifact import versions
 
     target, name, reason = None, "", ""
@@ -163,6 +178,7 @@ def describe() -> Description:
         reason = str(error)
     except AttributeError:
         reason = "its TVM is a runtime without LLVM, which would know the processor's name"
+    found = gpu.ask()
     return Description(
         readings=read(),
         arch=host_arch(),
@@ -173,7 +189,14 @@ def describe() -> Description:
         reason=reason,
         name=name,
         versions=versions(),
+        gpu=found,
+        gpu_target=_gpu_target(found) if found else None,
     )
+
+
+def _gpu_target(found: GpuFound) -> str | None:
+    row, triple = row_for(found.version), next((arch.triple for arch in ARCHES if arch.name == host_arch()), None)
+    return f"{CUDA} -arch={row.arch} -mtriple={triple}" if row and triple else None
 
 
 def read(root: Path = ROOT) -> Readings:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from tvm import rpc
 
+from tvm_bnn import gpus
 from tvm_bnn.call_times import Call
 from tvm_bnn.errors import DeviceError
 from tvm_bnn.rpc import CALLS, COUNT, DESCRIBE, USE_THREADS, board
@@ -164,6 +165,18 @@ def describe(session: Session) -> board.Description | None:
     """What the device says it is; None where its server does not tell, as TVM's own does not."""
     offered = _offered(session, DESCRIBE)
     return None if offered is None else session.ask("saying what it is", lambda: board.parse(str(offered())), CONNECT_S)
+
+
+def check_gpu(session: Session, arch: str) -> None:
+    """Check that the device runs machine code for a GPU architecture; raises DeviceError where it does not."""
+    told = describe(session)
+    if told is None:
+        raise DeviceError(
+            f"{session.device} does not say whether it has a GPU, and does not take machine code for one; its server "
+            "has to be that of python -m tvm_bnn.device"
+        )
+    if lacks := gpus.lacking(arch, told.gpu.version if told.gpu else None, f"the device {session.device}"):
+        raise DeviceError(f"code for {arch} {lacks}")
 
 
 def use_threads(session: Session, count: int) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tvm
 
-from tvm_bnn import linker
+from tvm_bnn import cubin, linker
 from tvm_bnn.lower import lower
 from tvm_bnn.reference import evaluate
 from tvm_bnn.report.kernel_cases import Kernel, Layer, packing, resize_to_bits, stem, to_bits, to_float
@@ -64,7 +64,9 @@ class Case:
     def library(self, target: Target) -> bytes:
         """The kernel compiled and linked: a shared object with the Relax function `main`."""
         lowered = lower(self._built.module, target)
-        executable = machine_code(schedule_module(lowered.module, lowered.family_of, target), target)
+        scheduled = schedule_module(lowered.module, lowered.family_of, target)
+        with cubin.code_of(target.gpu):
+            executable = machine_code(scheduled, target)
         return linker.shared_object(executable, target.triple)
 
 
@@ -80,8 +82,8 @@ CASES = (
 
 
 def cases_for(target: Target) -> list[Case]:
-    """Those whose results are defined to the last bit on the target."""
-    return [case for case in CASES if target.fuses or not case.fused]
+    """Those whose results are defined to the last bit on the target; any GPU has fused multiply-add."""
+    return [case for case in CASES if target.gpu or target.fuses or not case.fused]
 
 
 @dataclass
@@ -113,10 +115,12 @@ def measure(
     seconds: float,
     progress: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.perf_counter,
+    gpu: str | None = None,
 ) -> list[Measured]:
     """Run the kernels in turns until so many seconds are over; each is compared and timed at least once.
 
-    libraries : of `Case.library`. progress : is told what runs. clock : what `time.perf_counter` does.
+    libraries : of `Case.library`. progress : is told what runs. clock : what `time.perf_counter` does. gpu : see
+    `RemoteLibrary`.
 
     Raises DeviceError where the device fails.
     """
@@ -125,7 +129,7 @@ def measure(
     loaded = []
     for number, (case, library) in enumerate(libraries):
         progress(case.name)
-        loaded.append(RemoteLibrary(session, library, f"kernel{number}"))
+        loaded.append(RemoteLibrary(session, library, f"kernel{number}", gpu))
         loaded[-1].set_inputs(case.inputs)
     while True:
         for row, (case, _), remote in zip(rows, libraries, loaded, strict=True):

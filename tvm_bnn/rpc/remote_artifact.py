@@ -9,10 +9,9 @@ import numpy as np
 import tvm
 from tvm.runtime.vm import VirtualMachine
 
-from tvm_bnn import artifact
+from tvm_bnn import artifact, gpus
 from tvm_bnn.call_times import Call
 from tvm_bnn.errors import InputError
-from tvm_bnn.gpus import check_no_gpu
 from tvm_bnn.rpc import client
 from tvm_bnn.rpc.client import Session
 from tvm_bnn.runtime import checked_inputs
@@ -29,23 +28,28 @@ class RemoteLibrary:
     Every method raises DeviceError, with the device's name, where something goes wrong there.
     """
 
-    def __init__(self, session: Session, library: bytes, name: str = "network") -> None:
-        """`library` : content of a shared object; `name` : of its file there, one for each library of a session."""
+    def __init__(self, session: Session, library: bytes, name: str = "network", gpu: str | None = None) -> None:
+        """`library` : content of a shared object; `name` : of its file there, one for each library of a session.
+
+        gpu : the architecture of the GPU that its kernels are for, None where they are for the processor.
+        """
+        if gpu is not None:
+            client.check_gpu(session, gpu)
         remote = session.remote
-        self._session, self._cpu = session, remote.cpu()
+        self._session, self._gpu, self._device = session, gpu, gpus.device_of(gpu, remote)
         # the folder is named because the loader would look for a bare name among the system's libraries
         path = f"./{name}.so"
         session.ask("receiving the compiled code", lambda: remote.upload(bytearray(library), path))
         self._machine = session.ask(
             "loading the compiled code, which may be for another processor",
-            lambda: VirtualMachine(remote.load_module(path), self._cpu),
+            lambda: VirtualMachine(remote.load_module(path), self._device),
         )
 
     def set_inputs(self, inputs: Sequence[Any]) -> None:
         """Copy arguments of `main`, tensors of TVM's on this machine, to the device."""
 
         def copied() -> None:
-            self._machine.set_input(_MAIN, *(value.copyto(self._cpu) for value in inputs))
+            self._machine.set_input(_MAIN, *(value.copyto(self._device) for value in inputs))
 
         self._session.ask("receiving the inputs", copied)
 
@@ -70,15 +74,17 @@ class RemoteLibrary:
         """Seconds per run by the device's own clock, `repeat` times over `number` runs each, after one to warm up."""
 
         def measured() -> list[float]:
-            evaluator = self._machine.time_evaluator("invoke_stateful", self._cpu, number=number, repeat=repeat)
+            evaluator = self._machine.time_evaluator("invoke_stateful", self._device, number=number, repeat=repeat)
             return [float(value) for value in evaluator(_MAIN).results]
 
         return self._session.ask(_RUNNING, measured)
 
-
     def calls(self, runs: int) -> list[list[Call]]:
-        """The time of each call in each run, see `tvm_bnn.call_times`; empty where the server cannot tell."""
-        return client.calls(self._session, self._machine.module, _MAIN, runs)
+        """The time of each call in each run, see `tvm_bnn.call_times`; empty where the server cannot tell.
+
+        Calls of a GPU's kernels return before these have run.
+        """
+        return [] if self._gpu else client.calls(self._session, self._machine.module, _MAIN, runs)
 
 
 def kernel_seconds(
@@ -86,7 +92,7 @@ def kernel_seconds(
 ) -> list[float]:
     """Seconds of `repeat` calls of the function `main` of a library, which is no network, after one to warm up.
 
-    library, name : see `RemoteLibrary`. arguments : what the function reads and writes there.
+    library, name : see `RemoteLibrary`; of a processor. arguments : what the function reads and writes there.
     """
     remote, path = session.remote, f"./{name}.so"
 
@@ -111,12 +117,11 @@ class RemoteArtifact:
     ) -> None:
         """Load it. threads : by default as compiled, as far as the device has CPUs.
 
-        Raises ArtifactError where the device says that it is another processor than `manifest` asks for, InputError for
-        a number of threads that it cannot use.
+        Raises ArtifactError where the device says that it is another processor than `manifest` asks for, DeviceError
+        where it has no such GPU, InputError for a number of threads that it cannot use.
         """
         self.manifest = manifest
         self.device = session.device
-        check_no_gpu(manifest["target"], "run on another device")
         told_of = client.describe(session)
         if told_of is not None:
             target = told_of.target or "llvm -mcpu=NAME"
@@ -131,7 +136,7 @@ class RemoteArtifact:
                 f"found {threads} threads; {self.device} uses {self.threads or 'a number of its own'}, and its server "
                 "does not let clients choose; set TVM_NUM_THREADS there"
             )
-        self._library = RemoteLibrary(session, library)
+        self._library = RemoteLibrary(session, library, gpu=manifest["target"].get("gpu"))
 
     def __call__(self, *inputs: Any) -> Any:
         """Run it on numpy arrays or torch tensors; the result is a numpy array, or a tuple of results."""

@@ -1,8 +1,8 @@
 """Being a device, or a tracker of devices: TVM's own servers, each in a process of its own.
 
-A device's server says of itself what it is, lets a client choose the number of threads, and times the calls of a
-network: functions that TVM's server lacks. A session that crashes ends TVM's listening thread with it, while the port
-stays open: here it is started again, since a tuner's candidates do crash.
+A device's server says of itself what it is, lets a client choose the number of threads, times the calls of a network,
+and loads machine code for GPUs that a client has made: functions that TVM's server lacks. A session that crashes ends
+TVM's listening thread with it, while the port stays open: here it is started again, since candidates of a tuner crash.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tvm.rpc import base
 from tvm.rpc import server as tvm_server
 from tvm_ffi.libinfo import load_lib_ctypes
 
+from tvm_bnn import cubin
 from tvm_bnn.call_times import recorded
 from tvm_bnn.errors import DeviceError
 from tvm_bnn.rpc import CALLS, DESCRIBE, USE_THREADS, board
@@ -136,7 +137,7 @@ def _listening(start: Callable[[], Any], address: Address) -> Server:
 
 
 def _prepare(key: str, tracker: tuple[str, int] | None, session: Emulated | None = None) -> None:
-    """What the process does before it listens; sessions are forks of it."""
+    """What the process does before it listens; sessions are forks of it, so it must not use CUDA."""
     if session is not None:
         tvm_server._serve_loop = functools.partial(_replace, session)
     if tvm.get_global_func(_RANDOM, allow_missing=True) is None:
@@ -145,6 +146,7 @@ def _prepare(key: str, tracker: tuple[str, int] | None, session: Emulated | None
     tvm_ffi.register_global_func(DESCRIBE, lambda: board.describe().json(), override=True)
     tvm_ffi.register_global_func(USE_THREADS, use_threads, override=True)
     tvm_ffi.register_global_func(CALLS, lambda *given: json.dumps(recorded(*given)), override=True)
+    cubin.accept()
     home = os.getcwd()
 
     def listen_again(failure: threading.ExceptHookArgs) -> None:

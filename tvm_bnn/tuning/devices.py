@@ -44,12 +44,15 @@ class Outcome:
 
 
 class Device:
-    """One device, from the time it is taken; `retired` says why it is used no more."""
+    """One device, from the time it is taken; `retired` says why it is used no more.
 
-    def __init__(self, place: Place, threads: int, job_s: float = JOB_S) -> None:
+    threads, gpu : see `worker.connect`. job_s : seconds that a job may take.
+    """
+
+    def __init__(self, place: Place, threads: int, job_s: float = JOB_S, gpu: str | None = None) -> None:
         """Raises DeviceError where it cannot be reached."""
         self.retired = ""
-        self._place, self._threads, self._job_s = place, threads, job_s
+        self._place, self._threads, self._job_s, self._gpu = place, threads, job_s, gpu
         self._worker, self._checked = PopenWorker(), False
         self.name, self.unit = self._connect()
 
@@ -57,6 +60,7 @@ class Device:
         """Costs of each function, timing by timing, in the device's `unit`.
 
         Whatever goes wrong: a device that then gives a right result for the probe, a job that always does, is in order.
+        It is asked in a new process and session, since the old ones may have lost their GPU with a fault.
 
         Raises CandidateError where it is, DeviceError where it is not; it is retired then.
         """
@@ -88,7 +92,7 @@ class Device:
 
     def _connect(self) -> tuple[str, str]:
         try:
-            name, unit = self._call(worker.connect, self._place, CONNECT_S, self._threads)
+            name, unit = self._call(worker.connect, self._place, CONNECT_S, self._threads, self._gpu)
             return str(name), str(unit)
         except Exception as error:
             self.close()
@@ -117,12 +121,19 @@ class Device:
 class Pool:
     """All devices of a tuner.
 
-    report : told of each device that comes or goes, in a line.
+    threads, gpu, job_s : see `Device`. report : told of each device that comes or goes, in a line.
     """
 
-    def __init__(self, place: Place, threads: int, report: Callable[[str], None], job_s: float = JOB_S) -> None:
+    def __init__(
+        self,
+        place: Place,
+        threads: int,
+        report: Callable[[str], None],
+        job_s: float = JOB_S,
+        gpu: str | None = None,
+    ) -> None:
         """Take the devices that are there; raises DeviceError where there is none."""
-        self._place, self._threads, self._report, self._job_s = place, threads, report, job_s
+        self._place, self._threads, self._report, self._job_s, self._gpu = place, threads, report, job_s, gpu
         self.devices: list[Device] = []
         if place.tracker is None:
             self._take()
@@ -201,7 +212,7 @@ class Pool:
             self._report(str(error))
 
     def _take(self) -> None:
-        device = Device(self._place, self._threads, self._job_s)
+        device = Device(self._place, self._threads, self._job_s, self._gpu)
         self.devices.append(device)
         if Counter(each.name for each in self.devices)[device.name] > _RETURNS:
             device.retired = f"it was lost {_RETURNS} times"

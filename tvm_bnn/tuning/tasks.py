@@ -1,8 +1,9 @@
 """The distinct kernels of a network, each with arguments that it has in an inference, and what it is to make of them.
 
 What a kernel is to compute is its definition: the loops before they are scheduled, in the order in which they are
-written. They are run once on the example input here: code for the target itself where this machine runs it, since
-whether multiplications and additions are fused is a matter of the processor, else code for this machine.
+written. They are run once on the example input here: code for the target itself where this machine's processor runs
+it, since whether multiplications and additions are fused is a matter of the processor, else code for this machine. (The
+kernels of GPUs say themselves what is fused.)
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ def _captured(
     lowered: Lowered, defined: tvm.IRModule, kernels: list[str], source: Source, target: Target, folder: Path
 ) -> dict[str, Path]:
     """The data of kernels, of their first calls in an inference of their definitions."""
-    machine = relax.VirtualMachine(machine_code(defined, target if target.native else host()), tvm.cpu())
+    processor = target if target.native and target.gpu is None else host()
+    machine = relax.VirtualMachine(machine_code(defined, processor), tvm.cpu())
     waiting = {name: lowered.module[name] for name in kernels}
     before: list[np.ndarray] = []
     found: dict[str, Path] = {}

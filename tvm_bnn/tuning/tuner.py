@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from tvm.support.popen_pool import PopenPoolExecutor
 
+from tvm_bnn.errors import TargetError
 from tvm_bnn.interrupt import kept_here
 from tvm_bnn.report.machine import Limits
 from tvm_bnn.targets import Target, available_cpus
@@ -144,7 +145,11 @@ class Tuner:
         return {state.task.workload: state.chosen for state in self.states if state.chosen}
 
     def run(self) -> None:
-        """Tune. Raises DeviceError where no device is left, OutputError where the log cannot be written."""
+        """Tune.
+
+        Raises DeviceError where no device is left, OutputError where the log cannot be written, TargetError where this
+        machine cannot compile for the target.
+        """
         start = time.monotonic()
         read = log.read(self.log_folder, self.target.name, self.target.threads)
         for line in read.summary():
@@ -173,7 +178,8 @@ class Tuner:
             self.states.append(State(task, space, None))
         built = self._built([{CANDIDATE: state.space.default.function} for state in self.states], "defaults")
         for state, library in zip(self.states, built, strict=True):
-            assert isinstance(library, Path), f"the defaults of {state.task.name} cannot be built: {library}"
+            if not isinstance(library, Path):  # nvcc without a C++ compiler, say
+                raise TargetError(f"the schedule's own decisions for {state.task.name}: {library}")
             job = Job(library, state.task.data, repeats=_TIMINGS)
             self._probes[state.task.workload] = job
             self.display.update(self, f"defaults: {state.task.name}")

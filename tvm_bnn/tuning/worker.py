@@ -16,7 +16,7 @@ import numpy as np
 import tvm
 from tvm import tirx
 
-from tvm_bnn import linker
+from tvm_bnn import cubin, gpus, linker
 from tvm_bnn.rpc import client
 from tvm_bnn.rpc.client import Place
 from tvm_bnn.runtime import use_threads
@@ -52,24 +52,32 @@ class Job:
 def build(functions: dict[str, tirx.PrimFunc], target: Target, library: Path) -> None:
     """Compile scheduled kernels into a library for a target."""
     module = tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in functions.items()})
-    library.write_bytes(linker.shared_object(machine_code(module, target), target.triple))
+    with cubin.code_of(target.gpu):
+        executable = machine_code(module, target)
+    library.write_bytes(linker.shared_object(executable, target.triple))
 
 
 class _Device:
-    """The device of this process."""
+    """The device of this process.
 
-    def __init__(self, place: Place, threads: int) -> None:
+    A kernel that faults on a GPU leaves the process that launched it (here this one, elsewhere that of the session)
+    without one: whatever it measures next fails, until a `devices.Device` puts another in its place.
+    """
+
+    def __init__(self, place: Place, threads: int, gpu: str | None) -> None:
         self.name, self._remote, self.count = "here", None, None
         if not place.here:
             session = self._session = place.session()  # which closes with the last reference
+            if gpu is not None:
+                client.check_gpu(session, gpu)
             self.name, self._remote = session.device, session.remote
-            self.cpu = session.remote.cpu()
             self.count = client.counter(session)
             client.use_threads(session, threads)
         else:
             host_flags()  # asks Linux for the tile registers
-            self.cpu = tvm.cpu()
+            cubin.accept()
             use_threads(threads)
+        self.device = gpus.device_of(gpu, self._remote)
         self._data: tuple[Path, list[np.ndarray], dict[int, np.ndarray], list[Any]] | None = None
 
     def load(self, library: Path) -> Any:
@@ -90,17 +98,21 @@ class _Device:
             with np.load(data) as content:
                 arrays = [content[f"argument_{i}"] for i in range(int(content["count"]))]
                 expected = {i: content[f"expected_{i}"] for i in map(int, content["written"])}
-            self._data = data, arrays, expected, [tvm.runtime.tensor(array, self.cpu) for array in arrays]
+            self._data = data, arrays, expected, [tvm.runtime.tensor(array, self.device) for array in arrays]
         return self._data[1:]
 
 
 _device: _Device | None = None
 
 
-def connect(place: Place, threads: int) -> tuple[str, str]:
-    """Take a device, for as long as this process lives; returns its name, and the unit of what it measures."""
+def connect(place: Place, threads: int, gpu: str | None = None) -> tuple[str, str]:
+    """Take a device, for as long as this process lives; returns its name, and the unit of what it measures.
+
+    gpu : the architecture that kernels are for, None where they are for its processor. Raises DeviceError where there
+    is no such device.
+    """
     global _device
-    _device = _Device(place, threads)
+    _device = _Device(place, threads, gpu)
     return _device.name, INSTRUCTIONS if _device.count else SECONDS
 
 
@@ -135,7 +147,7 @@ def measure(job: Job) -> list[list[float]]:
 
 def _seconds(module: Any, name: str, tensors: Sequence[Any], number: int) -> float:
     assert _device
-    evaluator = module.time_evaluator(name, _device.cpu, number=number, repeat=1)
+    evaluator = module.time_evaluator(name, _device.device, number=number, repeat=1)
     return float(evaluator(*tensors).mean)
 
 
