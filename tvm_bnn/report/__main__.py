@@ -1,7 +1,8 @@
-"""Measure, show and write down: `python -m tvm_bnn.report kernels|networks|ablation|precision|instructions`.
+"""Measure, show and write down: `python -m tvm_bnn.report kernels|networks|ablation|precision|instructions|limits`.
 
 [--rows PATTERN ...] [--threads N ...] [--rounds N] [--mcpu CPU] [--target TARGET ...] [--json FILE]
 networks also on a device: [--rpc HOST:PORT | --tracker HOST:PORT --key KEY]
+limits, kernels and networks of this machine's NVIDIA GPU: --target cuda; see `tvm_bnn.report.gpu`
 
 And the whole report, `compare CONFIG.toml -o DIR`, with what goes with it: see `tvm_bnn.report.compare.command`.
 """
@@ -9,24 +10,19 @@ And the whole report, `compare CONFIG.toml -o DIR`, with what goes with it: see 
 from __future__ import annotations
 
 import argparse
-import fnmatch
-import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from rich.console import Console
-
-from tvm_bnn import artifact
 from tvm_bnn.console import ArgumentParser, Progress, main_guard, positive
 from tvm_bnn.emulated import processor
-from tvm_bnn.errors import DeviceError, InputError, OutputError
+from tvm_bnn.errors import DeviceError, InputError
 from tvm_bnn.report import ablation, instructions, kernels, networks, older_cpu, precision, tables
+from tvm_bnn.report.commandline import console, select, writable, write_json
 from tvm_bnn.report.compare import command
+from tvm_bnn.report.gpu import command as of_gpu
 from tvm_bnn.report.machine import versions
 from tvm_bnn.report.peers import BINARY_PEERS, Peer
 from tvm_bnn.report.site import HERE, OnDevice, Site
@@ -35,18 +31,6 @@ from tvm_bnn.targets import Target, resolve
 
 #: Name -> module with ROWS and measure(rows, limits, peers, rounds, progress).
 SUITES: Mapping[str, Any] = {suite.SUITE: suite for suite in (kernels, networks, ablation, precision)}
-WIDTH = 260
-
-
-class Named(Protocol):
-    """What a suite can measure."""
-
-    @property
-    def name(self) -> str:
-        """Of its row."""
-
-
-Choice = TypeVar("Choice", bound=Named)
 
 
 @main_guard
@@ -56,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given and given[0] in command.COMMANDS:
         return command.COMMANDS[given[0]](given[1:])
     options = _parser().parse_args(given)
+    if of_gpu.asked(options.target):
+        return of_gpu.run(options)
+    if options.suite == of_gpu.LIMITS:
+        raise InputError(f"found {of_gpu.LIMITS} without a GPU; --target cuda names this machine's")
     return _count(options) if options.suite == instructions.SUITE else _compare(options, given)
 
 
@@ -67,8 +55,7 @@ def _compare(options: argparse.Namespace, given: Sequence[str]) -> int:
     writable(options.json)
     if options.mcpu and (code := older_cpu.again(options.mcpu, "tvm_bnn.report", given)) is not None:
         return code
-    # where no terminal sets a width, no column is cut
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
+    shown = console()
     with ExitStack() as stack:
         site = opened(options, stack)
         targets = targets_of(options, site)
@@ -80,14 +67,14 @@ def _compare(options: argparse.Namespace, given: Sequence[str]) -> int:
                 with progress.phase(f"machine, threads: {count}"):
                     limits[count] = site.limits((targets[0] if options.mcpu else site.target)(count))
             described = {**site.describe(targets[0](1), list(limits.values())), "versions": versions()}
-            console.print(tables.machine(described))
+            shown.print(tables.machine(described))
             where = {"site": site} if suite is networks else {}
             rows = suite.measure(chosen, limits, peers, options.rounds, progress, *targets, **where)
-    console.print(tables.rows(rows, names))
+    shown.print(tables.rows(rows, names))
     if suite is networks:
-        console.print(tables.memory(rows, names))
+        shown.print(tables.memory(rows, names))
     for note in tables.notes(rows, missing):
-        console.print(note)
+        shown.print(note)
     if options.json:
         write_json(options.json, {"rows": rows, "machine": described, "missing": missing})
         print(f"written to {options.json}")
@@ -137,25 +124,13 @@ def _count(options: argparse.Namespace) -> int:
         raise DeviceError(reason)
     with Progress() as progress:
         rows = [row for target in targets for row in instructions.measure(chosen, target, progress)]
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
+    shown = console()
     for table in instructions.tables(rows):
-        console.print(table)
+        shown.print(table)
     if options.json:
         write_json(options.json, {"rows": rows, "versions": versions()})
         print(f"written to {options.json}")
     return 0
-
-
-def select(patterns: Sequence[str] | None, known: Sequence[Choice]) -> list[Choice]:
-    """The rows whose name a pattern matches, in the order of the suite; all without patterns.
-
-    Raises InputError for a pattern that matches nothing.
-    """
-    for pattern in patterns or ():
-        if not any(fnmatch.fnmatchcase(row.name, pattern) for row in known):
-            names = ", ".join(row.name for row in known)
-            raise InputError(f"found no row {pattern!r}; the rows are {names}; patterns such as '*3x3*' match")
-    return [row for row in known if not patterns or any(fnmatch.fnmatchcase(row.name, pattern) for pattern in patterns)]
 
 
 def thread_counts(asked: Sequence[int] | None, cpus: int) -> list[int]:
@@ -187,28 +162,13 @@ def targets_of(options: argparse.Namespace, site: Site) -> list[Callable[[int], 
     return [partial(resolve, spec) for spec in options.target or ()] or [site.target]
 
 
-def writable(path: str | None) -> None:
-    """Raise OutputError where no file can be made at `path`; nothing is left behind."""
-    if path is None:
-        return
-    target = Path(path)
-    if target.is_dir() or not os.access(target.parent, os.W_OK):
-        raise OutputError(f"cannot write {path}: it is a folder, or in none that can be written to; try another path")
-
-
-def write_json(path: str, content: Mapping[str, Any]) -> None:
-    """Write the file whole or not at all; raises OutputError."""
-    with artifact.whole_file(path) as file:
-        file.write(json.dumps(content, indent=1).encode() + b"\n")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog="python -m tvm_bnn.report",
         description="Measure a machine, and what is compiled for it beside what else could run it.",
         epilog=f"Commands of their own, with --help of their own: {', '.join(command.COMMANDS)}.",
     )
-    parser.add_argument("suite", choices=[*SUITES, instructions.SUITE], help="what to measure")
+    parser.add_argument("suite", choices=[*SUITES, instructions.SUITE, of_gpu.LIMITS], help="what to measure")
     parser.add_argument(
         "--rows", nargs="+", metavar="PATTERN", help="only these of its rows, such as 'bench-3x3*' (default: all)"
     )
@@ -228,7 +188,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="TARGET",
         help="of networks: compile ours for each of these, which take turns (default: the processor that runs it); "
-        f"of instructions: the Arm processors that are emulated (default: {instructions.TARGET!r})",
+        f"of instructions: the Arm processors that are emulated (default: {instructions.TARGET!r}); of limits, kernels "
+        "and networks: cuda is this machine's NVIDIA GPU",
     )
     device_options.add_device(parser)
     parser.add_argument("--json", metavar="FILE", help="write the figures here as well")

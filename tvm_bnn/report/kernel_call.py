@@ -20,7 +20,7 @@ from tvm_bnn.targets import Target
 #: The function of a module that calls its kernels.
 _WHOLE = "main"
 #: A function, and what it is called on.
-_Call = tuple[Callable[..., Any], list[Any]]
+Call = tuple[Callable[..., Any], list[Any]]
 
 
 class KernelCall:
@@ -47,7 +47,7 @@ class KernelCall:
         executable = machine_code(scheduled, target)
         self._thread = own_pool(target.threads)
         self._machine = relax.VirtualMachine(executable, tvm.cpu())
-        self._calls, self.results = self._thread.submit(self._captured, data).result()
+        self._calls, self.results = self._thread.submit(captured, self._machine, self._kernels, data).result()
 
     def __call__(self) -> Seconds:
         """Run the kernel once."""
@@ -68,21 +68,32 @@ class KernelCall:
         """Of the last kernel, its result included."""
         return self._calls[-1][1]
 
-    def _captured(self, data: Sequence[np.ndarray]) -> tuple[list[_Call], list[np.ndarray]]:
-        """The kernels and the arguments of their last calls in one run of the module, and what the run returned."""
-        calls: list[_Call] = []
 
-        def watch(function: Any, name: str, before: bool, _result: Any, *arguments: Any) -> int:
-            if before and name in self._kernels:
-                # copies, since the module's next kernels may write over these
-                calls.append((function, [tvm.runtime.tensor(each.numpy()) for each in arguments]))
-            return 0
+def captured(
+    machine: Any, kernels: Sequence[str], data: Sequence[np.ndarray], device: Any = None
+) -> tuple[list[Call], list[np.ndarray]]:
+    """The kernels and the arguments of their last calls in one run of a module, and what the run returned.
 
-        self._machine.set_instrument(watch)
-        results = _flat(self._machine[_WHOLE](*map(tvm.runtime.tensor, data)))
-        if not self._kernels:
-            calls.append((self._machine[_WHOLE], [tvm.runtime.tensor(each) for each in data]))
-        return calls[-max(len(self._kernels), 1) :], results
+    machine : a virtual machine of TVM's. kernels : by name; without any, the whole module is the only call.
+    device : where it runs, by default this machine's processor.
+    """
+    calls: list[Call] = []
+    device = device or tvm.cpu()
+
+    def watch(function: Any, name: str, before: bool, _result: Any, *arguments: Any) -> int:
+        if before and name in kernels:
+            # copies, since the module's next kernels may write over these
+            calls.append((function, [tvm.runtime.tensor(each.numpy(), device) for each in arguments]))
+        return 0
+
+    def given() -> list[Any]:
+        return [tvm.runtime.tensor(each, device) for each in data]
+
+    machine.set_instrument(watch)
+    results = _flat(machine[_WHOLE](*given()))
+    if not kernels:
+        calls.append((machine[_WHOLE], given()))
+    return calls[-max(len(kernels), 1) :], results
 
 
 def _flat(value: Any) -> list[np.ndarray]:

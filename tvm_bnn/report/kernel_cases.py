@@ -162,9 +162,9 @@ def _channels_second(emit: Any, x: relax.Expr) -> relax.Var:
     return emit(relax.op.permute_dims(x, [0, 3, 1, 2]))
 
 
-def _nchw(size: Map) -> tuple[int, int, int, int]:
+def _nchw(size: Map, batch: int = 1) -> tuple[int, int, int, int]:
     height, width, channels = size
-    return 1, channels, height, width
+    return batch, channels, height, width
 
 
 def _bytes(size: Map) -> int:
@@ -175,8 +175,12 @@ def _text(size: Map) -> str:
     return "x".join(map(str, size))
 
 
-def _input(size: Map) -> Tensor:
-    return torch.randn(_nchw(size), generator=torch.Generator().manual_seed(0))
+def _named(kind: str, size: Map, batch: int, result: str) -> str:
+    return f"{kind}-{_text(size)}-{f'batch{batch}-' if batch > 1 else ''}{result}"
+
+
+def _input(size: Map, batch: int = 1) -> Tensor:
+    return torch.randn(_nchw(size, batch), generator=torch.Generator().manual_seed(0))
 
 
 class Residual(nn.Module):
@@ -199,7 +203,7 @@ def _float_conv(layer: Layer) -> nn.Conv2d:
         )
 
 
-def to_bits(layer: Layer, kind: str) -> Kernel:
+def to_bits(layer: Layer, kind: str, batch: int = 1) -> Kernel:
     """Bits -> bits; its float twin ends with ReLU."""
 
     def body(emit: Any, rng: np.random.Generator, x: relax.Var) -> tuple[relax.Var, relax.Var]:
@@ -210,16 +214,16 @@ def to_bits(layer: Layer, kind: str) -> Kernel:
         return bits, bits
 
     return Kernel(
-        f"{kind}-{_text(layer.size)}-bits",
-        lambda: _built(body, _nchw(layer.size)),
-        lambda: (nn.Sequential(_float_conv(layer), nn.ReLU()), (_input(layer.size),)),
-        binary_macs=layer.macs,
+        _named(kind, layer.size, batch, "bits"),
+        lambda: _built(body, _nchw(layer.size, batch)),
+        lambda: (nn.Sequential(_float_conv(layer), nn.ReLU()), (_input(layer.size, batch),)),
+        binary_macs=batch * layer.macs,
         valid_taps=layer.valid_taps,
         layer=layer,
     )
 
 
-def to_float(layer: Layer, kind: str, residual: bool = True) -> Kernel:
+def to_float(layer: Layer, kind: str, residual: bool = True, batch: int = 1) -> Kernel:
     """Bits -> float: scale, shift, plus a residual if there is one."""
 
     def body(emit: Any, rng: np.random.Generator, x: relax.Var, *others: relax.Var) -> tuple[relax.Var, relax.Var]:
@@ -229,16 +233,16 @@ def to_float(layer: Layer, kind: str, residual: bool = True) -> Kernel:
         return total, total
 
     def twin() -> tuple[nn.Module, tuple[Tensor, ...]]:
-        inputs = _input(layer.size), _input(layer.out)
+        inputs = _input(layer.size, batch), _input(layer.out, batch)
         return (Residual(layer), inputs) if residual else (_float_conv(layer), inputs[:1])
 
     maps = 2 if residual else 1
     return Kernel(
-        f"{kind}-{_text(layer.size)}-float",
-        lambda: _built(body, _nchw(layer.size), *([(1, *layer.out)] if residual else [])),
+        _named(kind, layer.size, batch, "float"),
+        lambda: _built(body, _nchw(layer.size, batch), *([(batch, *layer.out)] if residual else [])),
         twin,
-        binary_macs=layer.macs,
-        maps=(_bytes(layer.out),) * maps,
+        binary_macs=batch * layer.macs,
+        maps=(batch * _bytes(layer.out),) * maps,
         valid_taps=layer.valid_taps,
         layer=layer,
         residual=residual,

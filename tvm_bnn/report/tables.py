@@ -60,28 +60,29 @@ def rows(measured: Sequence[Row], peers: Sequence[str]) -> Table:
         table.add_row(
             row["name"],
             str(row["threads"]),
-            _ms(row["ours_ms"]),
-            _ms(row["limit_ms"]),
+            ms(row["ours_ms"]),
+            ms(row["limit_ms"]),
             f"{row['ceiling_fraction']:.0%}",
             *(["-" if row["valid_taps"] is None else f"{row['valid_taps']:.0%}"] if taps else []),
             *(["-" if row["scaling"] is None else f"{row['scaling']:.2f}x"] if scaled else []),
-            *(_peer(row, peer) for peer in peers),
+            *(peer_cell(row, peer) for peer in peers),
             f"{row['spread']:.0%}",
         )
     return table
 
 
-def _ms(value: float) -> str:
-    """Kernels take microseconds."""
+def ms(value: float) -> str:
+    """Milliseconds; kernels take microseconds."""
     return f"{value:.1f}" if value >= 10 else f"{value:.3f}"
 
 
-def _peer(row: Row, peer: str) -> str:
+def peer_cell(row: Row, peer: str) -> str:
+    """A peer's time, and how many times ours is faster."""
     if peer not in row["peers"]:
         return "-"
     ratio = row["ratios"][peer]
     once = ", once" if row["repetitions"][peer] == 1 < row["rounds"] else ""
-    return f"{_ms(row['peers'][peer])} ({'no ratio' if ratio is None else f'{ratio:.2f}x'}{once})"
+    return f"{ms(row['peers'][peer])} ({'no ratio' if ratio is None else f'{ratio:.2f}x'}{once})"
 
 
 def memory(measured: Sequence[Row], peers: Sequence[str]) -> Table:
@@ -138,15 +139,21 @@ def notes(measured: Sequence[Row], missing: Mapping[str, str]) -> list[str]:
                 f"{where}: {row['scaling']:.2f}x as fast as one thread: its threads shared a core, if other programs "
                 "ran on this machine; the row then says nothing of several threads"
             )
-        refused = [name for name, ratio in row["ratios"].items() if ratio is None]
-        if refused:
-            wide = [f"{name} {spread:.0%}" for name, spread in row["spreads"].items() if spread > MAX_SPREAD]
-            found.append(
-                f"{where}: no ratio to {', '.join(refused)}, since the times of {', '.join(wide)} spread more than "
-                f"{MAX_SPREAD:.0%} (interquartile range over median): run it again on a quieter machine"
-            )
+        found += refused(row, where)
         for name, share in row.get("agreement", {}).items():
             itself = f"; PyTorch with itself, oneDNN off, in {row['pytorch_agreement']:.1%}" if name == OURS else ""
             if share < SAME:
                 found.append(f"{where}: {name} agrees with PyTorch in {share:.1%} of the pixels{itself}")
     return found
+
+
+def refused(row: Row, where: str) -> list[str]:
+    """Why a row has no ratio to some, in one line if there are such."""
+    names = [name for name, ratio in row["ratios"].items() if ratio is None]
+    if not names:
+        return []
+    wide = [f"{name} {spread:.0%}" for name, spread in row["spreads"].items() if spread > MAX_SPREAD]
+    return [
+        f"{where}: no ratio to {', '.join(names)}, since the times of {', '.join(wide)} spread more than "
+        f"{MAX_SPREAD:.0%} (interquartile range over median): run it again on a quieter machine"
+    ]

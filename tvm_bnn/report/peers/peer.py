@@ -165,15 +165,17 @@ def first_of(result: Any) -> Any:
     return result[0] if isinstance(result, tuple) else result
 
 
-def prepared(makers: Mapping[str, Callable[[], Made]]) -> tuple[dict[str, Made], dict[str, str]]:
-    """What each maker makes, by name, and why some could not: those that raise RuntimeError."""
+def prepared(
+    makers: Mapping[str, Callable[[], Made]], faults: type[Exception] | tuple[type[Exception], ...] = RuntimeError
+) -> tuple[dict[str, Made], dict[str, str]]:
+    """What each maker makes, by name, and why some could not: those that raise one of `faults`."""
     made: dict[str, Made] = {}
     left_out: dict[str, str] = {}
     for name, make in makers.items():
         try:
             made[name] = make()
-        except RuntimeError as error:
-            left_out[name] = str(error).strip().splitlines()[-1]
+        except faults as error:
+            left_out[name] = (str(error).strip().splitlines() or [type(error).__name__])[-1]
     return made, left_out
 
 
