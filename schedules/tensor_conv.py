@@ -80,7 +80,7 @@ def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
 
     Those whose sums fit the shared memory of a block as well, if there are any.
     """
-    product, found = gpu.product, []
+    product, found = _product(gpu), []
     for pixels in divisors(PIXELS // product.rows):
         for columns in divisors(sums.filters // product.columns):
             if columns * product.columns % WORD:
@@ -104,7 +104,7 @@ def shared_bytes(tile: TensorTile, sums: Sums, product: BitProduct) -> int:
 
 def fits(tile: TensorTile, sums: Sums, gpu: Gpu) -> bool:
     """Whether all convolutions of a kernel can be made in one block."""
-    return shared_bytes(tile, sums, gpu.product) <= gpu.shared_memory
+    return shared_bytes(tile, sums, _product(gpu)) <= gpu.shared_memory
 
 
 def choose_tile(sums: Sums, gpu: Gpu) -> TensorTile:
@@ -113,7 +113,7 @@ def choose_tile(sums: Sums, gpu: Gpu) -> TensorTile:
     Of each block: products, for which a multiprocessor has four units; their loads; copies with their indices, of which
     those of a window are dearer; and the epilogue.
     """
-    product = gpu.product
+    product = _product(gpu)
     left, right = product.rows // 8, 1  # registers of a tile for each 128 bits
 
     def clocks(tile: TensorTile) -> float:
@@ -131,7 +131,7 @@ def choose_tile(sums: Sums, gpu: Gpu) -> TensorTile:
 
 def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     """Schedule a kernel of the "tensor_conv" family in place; returns the name of the rule."""
-    gpu, product, stages = target.gpu, target.gpu.product, Stages.of(sch)
+    gpu, product, stages = target.gpu, _product(target.gpu), Stages.of(sch)
     sums = sums_of(sch, stages)
     tile = decide("tile", tiles(sums, gpu), choose_tile(sums, gpu))
     if stages.starting("joint"):
@@ -143,6 +143,12 @@ def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     else:
         block.apart()
     return f"bconv2d-{target.isa}-{product.shape}-{tile.rows(product)}x{tile.columns(product)}"
+
+
+def _product(gpu: Gpu) -> BitProduct:
+    """Of a GPU with kernels of this family."""
+    assert gpu.product is not None, gpu
+    return gpu.product
 
 
 def _sums(stages: Stages) -> list[str]:
@@ -165,7 +171,7 @@ class _Block:
     """The schedule of a kernel, while it is made."""
 
     def __init__(self, sch: Schedule, tile: TensorTile, gpu: Gpu) -> None:
-        self.sch, self.tile, self.gpu, self.product = sch, tile, gpu, gpu.product
+        self.sch, self.tile, self.gpu, self.product = sch, tile, gpu, _product(gpu)
         self.stages = Stages.of(sch)
         self.home: dict[str, Nest] = {}
         self.tiled: list[tuple[LoopRV, str]] = []  # loops of tiles, and what each becomes
