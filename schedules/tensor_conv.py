@@ -72,7 +72,8 @@ _VECTOR = 4
 def sums_of(sch: Schedule, stages: Stages) -> Sums:
     """What the convolutions of a kernel multiply."""
     shapes = [[extent(sch, loop) for loop in sch.get_loops(sch.get_sblock(name))] for name in _sums(stages)]
-    return Sums(*shapes[0][:2], tuple(words for _, _, words in shapes))
+    pixels, filters, _ = shapes[0]
+    return Sums(pixels, filters, tuple(words for _, _, words in shapes))
 
 
 def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
