@@ -17,6 +17,7 @@ Rows of the copies are stored an odd number of four words apart, so that the thr
 once, find each word in another bank.
 """
 
+import math
 from typing import NamedTuple
 
 from tvm import tirx
@@ -25,7 +26,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tvm_bnn.gpus import WARP, BitProduct, Gpu
 from tvm_bnn.lower.layout import WORD
-from tvm_bnn.lower.tensor_core import PIXELS
+from tvm_bnn.lower.tensor_core import MOST_PIXELS
 from tvm_bnn.schedules import threads
 from tvm_bnn.schedules.bit_products import instructions, lane_of, register_of, registers
 from tvm_bnn.schedules.decide import Decide, by_default, divisors
@@ -82,7 +83,7 @@ def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
     Those whose sums fit the shared memory of a block as well, if there are any.
     """
     product, found = _product(gpu), []
-    for pixels in divisors(PIXELS // product.rows):
+    for pixels in divisors(math.gcd(sums.pixels, MOST_PIXELS) // product.rows):
         for columns in divisors(sums.filters // product.columns):
             if columns * product.columns % WORD:
                 continue
@@ -96,11 +97,15 @@ def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
 
 
 def shared_bytes(tile: TensorTile, sums: Sums, product: BitProduct) -> int:
-    """Shared memory of a block: sums of every convolution, ones of windows, and two chunks of both operands."""
+    """Shared memory of a block: sums of every convolution, ones of windows, and two chunks of both operands.
+
+    As TVM allocates it: sums take the place of the larger operand, whose chunks are read by then.
+    """
     rows, columns = tile.rows(product), tile.columns(product)
     chunk = max(_chunk(words, product) for words in sums.words)
+    smaller, larger = sorted(2 * each * (chunk + (4 - chunk) % 8) for each in (rows, columns))
     ones = rows if product.operation == "and" else 0
-    return 4 * (len(sums.words) * (rows * columns + ones) + 2 * (rows + columns) * (chunk // 8 * 8 + 12))
+    return 4 * (len(sums.words) * (max(rows * columns, larger) + ones) + smaller)
 
 
 def fits(tile: TensorTile, sums: Sums, gpu: Gpu) -> bool:

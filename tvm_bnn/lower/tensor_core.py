@@ -25,8 +25,9 @@ from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.tally import Table, Tally, different_bits_tally
 from tvm_bnn.relay_passes.rewriter import shape_of
 
-#: Pixels of the largest tile that a block has.
-PIXELS = 64
+#: Pixels that a map has at least; a block has tiles of so many, of large maps (4,096 pixels and more) up to twice that.
+PIXELS, MOST_PIXELS = 64, 128
+_LARGE = 4096
 #: Words of a tap, which lie side by side, that are copied at once: at most.
 _RUN = 4
 
@@ -56,7 +57,8 @@ def tally_of_products(
     batch, filters, height, width = shape
     _, _, columns, held = weight.shape
     pixels, words = batch * height * width, math.prod(weight.shape[1:])
-    rows, depth = round_up(pixels, PIXELS), round_up(words, product.depth // WORD)
+    rows = round_up(pixels, MOST_PIXELS if pixels >= _LARGE else PIXELS)
+    depth = round_up(words, product.depth // WORD)
     run = math.gcd(held, _RUN)
     runs = held // run
 
