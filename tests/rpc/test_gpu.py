@@ -54,7 +54,8 @@ def test_a_driver_says_what_its_gpu_is(tmp_path):
 
 
 def test_this_machine_is_asked_as_well():
-    assert (gpu.ask() is None) == (gpus.version_here() is None)
+    found, version = gpu.ask(), gpus.version_here()
+    assert version is None or (found and found.version == version)  # TVM's CUDA runtime may be missing
 
 
 @pytest.fixture
