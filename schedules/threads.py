@@ -5,15 +5,19 @@
         values that read the element
     threads of a warp put their predicates together to a word
 
-A stage that is read otherwise (a padded input, rows that are added up later, what channels of another layout read) is
-stored, and its readers are launched after it. So every kernel has a schedule of this kind, and each stage has its
-elements in memory order, which neighbouring threads then read and write together.
+A thread of a large convolution has up to eight neighbouring pixels of a channel, for which it loads each weight once;
+it reads a padded input where that lies, and tests for the border.
+
+A stage that is read otherwise (an input that is computed, rows that are added up later, what channels of another layout
+read) is stored, and its readers are launched after it. So every kernel has a schedule of this kind, and each stage has
+its elements in memory order, which neighbouring threads then read and write together.
 """
 
 from collections.abc import Collection
 from math import prod
 from typing import NamedTuple
 
+from tvm import ir
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
@@ -27,14 +31,19 @@ WARPS = 8
 _REDUCTION = 2  # tvm.tirx.IterVar.CommReduce
 
 
+#: Neighbouring pixels of a convolution that a thread computes, at most, and threads that there should be all the same.
+PIXELS, LEAST_THREADS = 8, 1 << 16
+
+
 class Nest(NamedTuple):
     """Loops that are launched together: over blocks, and over the threads of one; how many elements they have, 0 where
-    nothing else may be put there.
+    nothing else may be put there; how many of them, neighbouring pixels of a channel, a thread has.
     """
 
     blocks: LoopRV
     threads: LoopRV
     elements: int
+    pixels: int = 1
 
 
 def apply(sch: Schedule, target) -> str:
@@ -45,14 +54,25 @@ def apply(sch: Schedule, target) -> str:
 
 def apply_conv(sch: Schedule, target) -> str:
     """The same of a convolution."""
-    kind = kind_of(sch, sch.get_sblock("acc"))
-    return f"{kind}-{apply(sch, target)}"
+    kind, stages = kind_of(sch, sch.get_sblock("acc")), Stages.of(sch)
+    for name in stages.starting("pad"):
+        _read_in_place(sch, sch.get_sblock(name))
+    alone = stages.starting("acc", "joint") == ["acc"]
+    place(sch, Stages.of(sch), {}, several=("acc",) if alone else ())
+    return f"{kind}-{target.isa}-threads"
 
 
-def place(sch: Schedule, stages: Stages, done: dict[str, Nest], stored: Collection[str] = ()) -> None:
+def place(
+    sch: Schedule,
+    stages: Stages,
+    done: dict[str, Nest],
+    stored: Collection[str] = (),
+    several: Collection[str] = (),
+) -> None:
     """Schedule all stages but those that have their loops already; done : these, and where they are.
 
-    stored : those whose memory is chosen, and whose sums are begun.
+    stored : those whose memory is chosen, and whose sums are begun. several : those of which a thread computes several
+    pixels.
     """
     home, joint = dict(done), stages.starting("joint")
     if joint and joint[0] not in home:
@@ -64,10 +84,12 @@ def place(sch: Schedule, stages: Stages, done: dict[str, Nest], stored: Collecti
                 home[name] = nest
     for name in stages.names:
         if name not in home:
-            home[name] = _joined(sch, name, home) or own_nest(sch, sch.get_sblock(name))
+            launch = _nest_of_pixels if name in several else own_nest
+            home[name] = _joined(sch, name, home) or launch(sch, sch.get_sblock(name))
     left = [name for name in stages.names if name not in stored]
     for name in left:
         _keep_in_registers(sch, name, home)
+        _unroll_pixels(sch, sch.get_sblock(name), home[name])
     for name in left:
         _begin_sum(sch, name, home)
 
@@ -76,7 +98,27 @@ def own_nest(sch: Schedule, block: SBlockRV) -> Nest:
     """Launch a stage by itself, a thread an element; sums stay loops of the thread."""
     loops = sch.get_loops(block)
     spatial = len(loops) - _sums_over(sch, block)
-    outer = loops[:spatial] or [sch.add_unit_loop(loops[0] if loops else block)]
+    return _launched(sch, loops[:spatial] or [sch.add_unit_loop(loops[0] if loops else block)])
+
+
+def _nest_of_pixels(sch: Schedule, block: SBlockRV) -> Nest:
+    """The same of a convolution [N, H, W, O]: a thread has several neighbouring pixels of a channel, for which it loads
+    a weight once, where there are threads enough.
+    """
+    n, y, x, o, *sums = sch.get_loops(block)
+    count = prod(extent(sch, loop) for loop in (n, y, x, o))
+    pixels = max(divisors(extent(sch, x), max(1, min(PIXELS, count // LEAST_THREADS))))
+    if pixels == 1:
+        return own_nest(sch, block)
+    some, neighbours = sch.split(x, [None, pixels])
+    sch.reorder(some, o, *sums, neighbours)
+    sch.unroll(neighbours)
+    nest = _launched(sch, [n, y, some, o])
+    return nest._replace(elements=nest.elements * pixels, pixels=pixels)
+
+
+def _launched(sch: Schedule, outer: list[LoopRV]) -> Nest:
+    """Bind loops to blocks and threads."""
     count = prod(extent(sch, loop) for loop in outer)
     rest, inner = _box(sch, outer)
     threads = extent(sch, inner)
@@ -141,7 +183,7 @@ def _gathered(sch: Schedule, mask: SBlockRV, nest: Nest) -> Nest:
     """The predicates of a warp as a word, which all its threads then have."""
     sch.reverse_compute_at(mask, nest.blocks, preserve_unit_loops=True)
     *words, lane = inner_loops(sch, mask, nest.blocks)
-    sch.bind(sch.fuse(*words), "threadIdx.y")
+    _bind_words(sch, words, nest)
     sch.bind(lane, "threadIdx.x")
     return nest
 
@@ -149,8 +191,40 @@ def _gathered(sch: Schedule, mask: SBlockRV, nest: Nest) -> Nest:
 def _by_warp(sch: Schedule, bits: SBlockRV, nest: Nest) -> Nest:
     """Store what each warp has once."""
     sch.reverse_compute_at(bits, nest.blocks, preserve_unit_loops=True)
-    sch.bind(sch.fuse(*inner_loops(sch, bits, nest.blocks)), "threadIdx.y")
+    _bind_words(sch, inner_loops(sch, bits, nest.blocks), nest)
     return nest
+
+
+def _bind_words(sch: Schedule, loops: list[LoopRV], nest: Nest) -> None:
+    """Give each warp the words of its pixels; loops : over pixels and words of a block."""
+    if nest.pixels > 1:
+        *rest, x, word = loops
+        some, neighbours = sch.split(x, [None, nest.pixels])
+        sch.reorder(some, word, neighbours)
+        sch.unroll(neighbours)
+        loops = [*rest, some, word]
+    sch.bind(sch.fuse(*loops), "threadIdx.y")
+
+
+def _read_in_place(sch: Schedule, pad: SBlockRV) -> None:
+    """Leave out a copy of what lies in memory with a border around it: who reads it tests for the border."""
+    value = sch.get(pad).body.value
+    if isinstance(value, ir.Call) and value.op.name.endswith(".if_then_else"):
+        value = value.args[1]
+    if isinstance(value, ir.TensorLoad):
+        sch.compute_inline(pad)
+
+
+def _unroll_pixels(sch: Schedule, block: SBlockRV, nest: Nest) -> None:
+    """Unroll the loop over a thread's pixels, which then are registers, of what reads sums of several."""
+    loops = sch.get_loops(block)
+    if nest.pixels == 1 or _sums_over(sch, block):
+        return
+    if not any(sch.get(loop).same_as(sch.get(nest.threads)) for loop in loops):  # words, say
+        return
+    for loop in inner_loops(sch, block, nest.threads):
+        if extent(sch, loop) == nest.pixels:
+            sch.unroll(loop)
 
 
 def _begin_sum(sch: Schedule, name: str, home: dict[str, Nest]) -> None:
@@ -161,8 +235,11 @@ def _begin_sum(sch: Schedule, name: str, home: dict[str, Nest]) -> None:
         return
     here = [reader for reader in sch.get_consumers(block) if home.get(sch.get(reader).name_hint) is nest]
     if len(writes) == 1 and writes[0].source.scope() == "global" and nest.elements and not here:
-        sch.reverse_compute_at(sch.cache_write(block, 0, "local"), nest.threads, preserve_unit_loops=True)
-    sch.decompose_reduction(block, sch.get_loops(block)[-over])
+        copy = sch.cache_write(block, 0, "local")
+        sch.reverse_compute_at(copy, nest.threads, preserve_unit_loops=True)
+        _unroll_pixels(sch, copy, nest)
+    first = -over if nest.pixels == 1 else -over - 1
+    _unroll_pixels(sch, sch.decompose_reduction(block, sch.get_loops(block)[first]), nest)
 
 
 def _sums_over(sch: Schedule, block: SBlockRV) -> int:

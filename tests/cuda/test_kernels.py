@@ -5,16 +5,17 @@ import re
 import numpy as np
 import pytest
 from tvm import relax
+from tvm.relax.op.nn import conv2d
 
 from tests.cuda import simt
-from tests.cuda.grid import BINARY, Kernel, kernels, target_of
+from tests.cuda.grid import BINARY, Kernel, kernels, module_of, target_of
 from tests.schedules import test_binary_product, test_elementwise, test_float_conv, test_pooling
 from tests.schedules.conftest import build
 from tvm_bnn import ops
 from tvm_bnn.gpus import GPUS
 from tvm_bnn.lower import lower
 from tvm_bnn.lower.in_place import IN_PLACE
-from tvm_bnn.schedules import schedule_module
+from tvm_bnn.schedules import schedule_module, threads
 
 OTHERS = {
     test_elementwise: ["exp", "integer division", "31 channels, bits", "bits of planes (3, 40, 5, 8)", "rank 0",
@@ -26,6 +27,12 @@ OTHERS = {
                    "class map of 7x13", "class map of 3 with NaN", "max-pool of bits, padding"],
     test_binary_product: ["6x65x100, integer", "attention of 33", "logical xor, 64 channels"],
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def threads_of_several_pixels(monkeypatch):
+    """Also of the small maps here; rows of 11 and 13 pixels have no divisor for it."""
+    monkeypatch.setattr(threads, "LEAST_THREADS", 1)
 
 
 def check(kernel: Kernel, arch: str) -> None:
@@ -60,6 +67,16 @@ def test_logits_are_interpolated_where_their_argmax_is_taken():
     assert set(re.findall(r"alloc_buffer\(.*", kernel.func.script())) == {
         'alloc_buffer((2, 10, 32), "int32", scope="local")', 'alloc_buffer((2, 10, 32), scope="local")'
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "pixels"), [(16, 1), (64, 4), (96, 8), (94, 2)])
+def test_a_thread_of_a_large_convolution_has_neighbouring_pixels(monkeypatch, size, pixels):
+    monkeypatch.undo()
+    cases = {"stem": lambda case: conv2d(case.argument(1, 3, size, size), case.constant(64, 3, 3, 3), padding=1)}
+    module = module_of(cases, ["stem"], "sm_90")
+    text = next(func.script() for var, func in module.functions.items() if var.name_hint.startswith("conv2d"))
+    assert 'T.sblock("pad")' not in text
+    assert set(re.findall(r"T.unroll\((\d+)\)", text)) == ({str(pixels)} if pixels > 1 else set())
 
 
 def _residual_of_a_kernel(case):
