@@ -96,21 +96,24 @@ def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
     return [tile for tile in found if fits(tile, sums, gpu)] or found
 
 
-def shared_bytes(tile: TensorTile, sums: Sums, product: BitProduct) -> int:
-    """Shared memory of a block: sums of every convolution, ones of windows, and two chunks of both operands.
+def shared_bytes(tile: TensorTile, sums: Sums, gpu: Gpu) -> int:
+    """Shared memory of a block: chunks of both operands, sums of every convolution, and ones of windows.
 
-    As TVM allocates it: sums take the place of the larger operand, whose chunks are read by then.
+    As TVM allocates it: sums take the place of the larger operand, which was read by then and of which the next
+    convolution has another; of a single one nothing else is stored.
     """
+    product = _product(gpu)
     rows, columns = tile.rows(product), tile.columns(product)
-    chunk = max(_chunk(words, product) for words in sums.words)
-    smaller, larger = sorted(2 * each * (chunk + (4 - chunk) % 8) for each in (rows, columns))
-    ones = rows if product.operation == "and" else 0
-    return 4 * (len(sums.words) * (max(rows * columns, larger) + ones) + smaller)
+    pitch = max(_pitch(words, gpu) for words in sums.words)
+    count, larger = len(sums.words), max(rows, columns) * pitch
+    stored = max(count * rows * columns, (count - 1) * larger) if count > 1 else max(rows * columns - larger, 0)
+    ones = count * rows if product.operation == "and" else 0
+    return 4 * ((rows + columns) * pitch + stored + ones)
 
 
 def fits(tile: TensorTile, sums: Sums, gpu: Gpu) -> bool:
     """Whether all convolutions of a kernel can be made in one block."""
-    return shared_bytes(tile, sums, _product(gpu)) <= gpu.shared_memory
+    return shared_bytes(tile, sums, gpu) <= gpu.shared_memory
 
 
 def choose_tile(sums: Sums, gpu: Gpu) -> TensorTile:
@@ -171,6 +174,17 @@ def _chunk(words: int, product: BitProduct) -> int:
     """Words of a window that are copied at once."""
     least = product.depth // WORD
     return least * max(divisors(words // least, _CHUNK // least))
+
+
+def _copies_ahead(words: int, gpu: Gpu) -> bool:
+    """Whether chunks of a window are copied while those before are multiplied."""
+    return gpu.copies_ahead and _chunk(words, _product(gpu)) < words
+
+
+def _pitch(words: int, gpu: Gpu) -> int:
+    """Words of shared memory for a row of an operand: of one chunk or two, each an odd number of four words."""
+    chunk = _chunk(words, _product(gpu))
+    return (2 if _copies_ahead(words, gpu) else 1) * (chunk + (4 - chunk) % 8)
 
 
 class _Block:
@@ -254,7 +268,8 @@ class _Block:
         sch.compute_at(acc, warps, preserve_unit_loops=True)
         m, o, k = inner_loops(sch, acc, warps)
         (mt, mi), (ot, oi) = sch.split(m, [None, rows]), sch.split(o, [None, columns])
-        ko, kt, ki = sch.split(k, [None, _chunk(extent(sch, k), product) // words, words])
+        depth = extent(sch, k)
+        ko, kt, ki = sch.split(k, [None, _chunk(depth, product) // words, words])
         sch.reorder(ko, kt, mt, ot, mi, oi, ki)
         sch.transform_layout(
             acc,
@@ -268,7 +283,7 @@ class _Block:
         self._copy(window, ko)
         self._copy(sch.cache_read(acc, _operand(sch, acc, "weight"), "shared"), ko)
         begin = sch.get_loops(sch.decompose_reduction(acc, ko))[-2]
-        if self.gpu.copies_ahead and extent(sch, ko) > 1:
+        if _copies_ahead(depth, self.gpu):
             sch.annotate(ko, "software_pipeline_stage", [0, 0, 1])  # both copies, products
             sch.annotate(ko, "software_pipeline_order", [0, 1, 2])
             sch.annotate(ko, "software_pipeline_async_stages", [0])

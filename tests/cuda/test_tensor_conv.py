@@ -86,7 +86,7 @@ def test_every_kind_of_tile_is_exact(arch, name):
     for tile in set(extremes.values()):
         func = scheduled(name, arch, tile)
         (kernel,) = launched(func, arch)
-        assert shared(kernel) <= shared_bytes(tile, products(name, arch), target_of(arch).gpu.product)
+        assert shared(kernel) <= shared_bytes(tile, products(name, arch), target_of(arch).gpu) <= 1.4 * shared(kernel)
         check(name, arch, func)
 
 
