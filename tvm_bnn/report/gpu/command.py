@@ -14,6 +14,7 @@ from tvm_bnn.report.commandline import console, select, writable, write_json
 from tvm_bnn.report.gpu import ceilings, kernels, networks, peers, tables
 from tvm_bnn.report.gpu.driver import Driver
 from tvm_bnn.report.gpu.machine import describe
+from tvm_bnn.report.gpu.rows import Row
 from tvm_bnn.rpc import options as device_options
 from tvm_bnn.targets import Target, resolve
 
@@ -46,16 +47,25 @@ def run(options: argparse.Namespace) -> int:
         content: dict[str, Any] = {"machine": {**described, "ceilings": measured.json()}}
         if suite:
             taking_part, missing = peers.present()
-            rows = suite.measure(chosen, driver, measured, taking_part, target, options.rounds, progress)
+            rows: list[Row] = []
             content |= {"rows": rows, "missing": missing}
+            for row in suite.measure(chosen, driver, measured, taking_part, target, options.rounds, progress):
+                rows.append(row)
+                # what is measured is kept, whatever happens to the next one
+                _written(options.json, content)
     if suite:
         shown.print(tables.rows(rows, [peer.name for peer in peers.PEERS]))
         for note in tables.notes(rows, missing):
             shown.print(note)
+    _written(options.json, content)
     if options.json:
-        write_json(options.json, content)
         print(f"written to {options.json}")
     return 0
+
+
+def _written(path: str | None, content: Mapping[str, Any]) -> None:
+    if path:
+        write_json(path, content)
 
 
 def _check(options: argparse.Namespace) -> None:

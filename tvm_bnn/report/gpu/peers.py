@@ -67,7 +67,8 @@ class Work:
         """Module and inputs on the device, for all peers of PyTorch's."""
         # of several kernels, cuDNN takes the one that is fastest here
         torch.backends.cudnn.benchmark = True
-        module = copy.deepcopy(self.module).eval().half().to("cuda", memory_format=torch.channels_last)
+        module = copy.deepcopy(self.module).eval().half().cuda()
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub has no such
         return module, tuple(_last(value.half().cuda()) for value in self.inputs)
 
 
@@ -100,7 +101,10 @@ def no_cuda() -> str | None:
 
 def eager(work: Work) -> Launch:
     """Operator by operator."""
-    return Launch(_eager(work))
+    run = _eager(work)
+    run()
+    torch.cuda.synchronize()  # what fails, fails here
+    return Launch(run)
 
 
 def _eager(work: Work) -> Callable[[], object]:
@@ -141,7 +145,12 @@ def _graph(run: Callable[[], object], runs: int) -> Launch:
     captured = torch.cuda.CUDAGraph()
     with torch.cuda.graph(captured):
         kept = [run() for _ in range(runs)][-1:]
-    return Launch(lambda: (captured.replay(), kept), runs)
+
+    def replay() -> object:
+        captured.replay()
+        return kept
+
+    return Launch(replay, runs)
 
 
 def no_int8() -> str | None:
@@ -237,6 +246,8 @@ def present() -> tuple[list[GpuPeer], dict[str, str]]:
 def release() -> None:
     """Give back what the peers of a row have kept on the device."""
     if torch.cuda.is_available():
-        torch._dynamo.reset()
+        import torch._dynamo as dynamo
+
+        dynamo.reset()
         gc.collect()
         torch.cuda.empty_cache()
