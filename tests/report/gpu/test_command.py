@@ -70,7 +70,7 @@ def test_without_a_gpu_it_is_one_line_before_anything_is_compiled(no_gpu, capsys
         (["ablation", "--target", "cuda"], "found a GPU with ablation; it takes limits, kernels, networks"),
         (["networks", "--target", "cuda", "llvm"], "found 2 targets, one of them a GPU"),
         (["networks", "--target", "cuda", "--threads", "1"], "found --threads with networks of a GPU"),
-        (["kernels", "--target", "cuda", "--rpc", "localhost:1"], "found a device with kernels; on a device, only networks"),
+        (["kernels", "--target", "cuda", "--rpc", "localhost:1"], "found a device with kernels; on a device, only"),
         (["kernels", "--target", "cuda", "--rows", "x"], "found no row 'x'; the rows are bconv3x3-128x256x64-bits"),
         (["kernels", "--target", "cuda", "--json", "no/such/out.json"], "cannot write no/such/out.json"),
         (["kernels", "--target", "cuda -arch=sm_61"], "no code is made for the GPU architecture 'sm_61'"),
