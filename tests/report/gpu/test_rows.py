@@ -199,11 +199,15 @@ def test_a_whole_network_has_no_int8_peer():
 
 
 def test_tvm_compiles_its_own_kernels_with_the_nvcc_of_this_package():
+    fma, name = tvm.ir.Op.get("tirx.fma"), "cuda.FLowerIntrinsic"
+    ours = fma.get_attr(name)
     with peers.own_compiler(resolve("cuda -arch=sm_90", gpu=True)):
+        assert not fma.has_attr(name) or fma.get_attr(name) is None  # TVM has none of its own
         made = tvm.get_global_func("tvm_callback_cuda_compile")(
             'extern "C" __global__ void f(float* x) { x[threadIdx.x] = __expf(x[threadIdx.x]); }'
         )
     assert bytes(made).startswith(b"\x7fELF")
+    assert ours is not None and fma.get_attr(name) == ours
 
 
 # --- a whole row, on a driver that is not there ---

@@ -24,6 +24,7 @@ import torch
 import tvm
 from torch import Tensor, nn
 from tvm import relax
+from tvm.ir import Op
 from tvm.support import nvcc
 
 from tvm_bnn import cubin
@@ -38,6 +39,8 @@ FAULTS = (RuntimeError, ValueError, TypeError, ImportError, OSError, BnnError)
 WARM_UP = 3
 #: torch._int_mm asks for more rows than these, and for multiples of this many columns.
 INT8_ROWS, INT8_MULTIPLE = 16, 8
+#: What `schedules.cuda_arithmetic` tells TVM of an operator, for the whole process.
+_LOWERING = "cuda.FLowerIntrinsic"
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ def stock(work: Work) -> Launch:
 
 @contextmanager
 def own_compiler(target: Target) -> Iterator[None]:
-    """While it lasts, TVM compiles with its own options, and the nvcc that this package uses."""
+    """While it lasts, TVM compiles as it does without this package, but with the nvcc that the package uses."""
     assert target.gpu is not None
     arch = target.gpu.arch
 
@@ -221,8 +224,16 @@ def own_compiler(target: Target) -> Iterator[None]:
             return bytes(nvcc.compile_cuda(source, "cubin", arch, compiler="nvcc"))
 
     path = f"{cubin.nvcc().parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with patch.dict(os.environ, PATH=path), cubin.standing_in("tvm_callback_cuda_compile", compile_as_tvm_does):
-        yield
+    # with it, TVM makes a call that is for single numbers of sums of vectors' products, too
+    fma = Op.get("tirx.fma")
+    ours = fma.get_attr(_LOWERING) if fma.has_attr(_LOWERING) else None
+    fma.reset_attr(_LOWERING)
+    try:
+        with patch.dict(os.environ, PATH=path), cubin.standing_in("tvm_callback_cuda_compile", compile_as_tvm_does):
+            yield
+    finally:
+        if ours is not None:
+            fma.set_attr(_LOWERING, ours)
 
 
 PEERS = (
