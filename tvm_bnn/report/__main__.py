@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given and given[0] in command.COMMANDS:
         return command.COMMANDS[given[0]](given[1:])
     options = _parser().parse_args(given)
-    if of_gpu.asked(options.target):
+    if of_gpu.asked(options.target) and not device_options.names_device(options):
         return of_gpu.run(options)
     if options.suite == of_gpu.LIMITS:
         raise InputError(f"found {of_gpu.LIMITS} without a GPU; --target cuda names this machine's")
@@ -92,7 +92,7 @@ def opened(options: argparse.Namespace, stack: ExitStack) -> Site:
         found = "--mcpu" if options.mcpu else options.suite
         raise InputError(f"found a device with {found}; on a device, only {networks.SUITE} can be measured")
     session = stack.enter_context(device_options.place(options).session())
-    return OnDevice(session, partial(resolve, options.target[0]) if options.target else None)
+    return OnDevice(session, partial(resolve, options.target[0], gpu=True) if options.target else None)
 
 
 def competitors(options: argparse.Namespace, site: Site) -> tuple[list[Peer], dict[str, str], list[str]]:
@@ -151,15 +151,15 @@ def targets_of(options: argparse.Namespace, site: Site) -> list[Callable[[int], 
     if options.target and options.suite != networks.SUITE:
         raise InputError(f"found --target with {options.suite}; only {networks.SUITE} and {instructions.SUITE} take it")
     for spec in options.target or ():
-        if site is HERE and not (found := resolve(spec, 1)).native:
+        if site is HERE and not (found := resolve(spec, 1, gpu=True)).native:
             raise InputError(
                 f"found --target {spec!r} ({found.name}), whose code this machine cannot run; name a device that can "
                 "(--rpc HOST:PORT, or --tracker HOST:PORT --key KEY), or leave it out"
             )
-    names = [resolve(spec, 1).name for spec in options.target or ()]
+    names = [resolve(spec, 1, gpu=True).name for spec in options.target or ()]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise InputError(f"found {len(repeated)} targets with the schedules of {repeated[0]}; name each kind once")
-    return [partial(resolve, spec) for spec in options.target or ()] or [site.target]
+    return [partial(resolve, spec, gpu=True) for spec in options.target or ()] or [site.target]
 
 
 def _parser() -> argparse.ArgumentParser:

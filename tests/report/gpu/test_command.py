@@ -13,6 +13,9 @@ from tvm_bnn.report import __main__ as main
 from tvm_bnn.report.gpu import ceilings, command, kernels, machine, networks
 from tvm_bnn.targets import resolve
 
+#: Rounds in which only one row comes about.
+INTERRUPTED = 99
+
 
 def run(capsys, *arguments):
     code = main.main([str(each) for each in arguments])
@@ -35,7 +38,9 @@ def a_gpu(monkeypatch):
     def measure(chosen, driver, measured, peers, target, rounds, progress):
         assert measured is fake.CEILINGS and driver.name == "Fake GPU"
         asked.update(rows=[each.name for each in chosen], peers=[each.name for each in peers], rounds=rounds)
-        return [row(left_out={"pytorch-int8": "no such layer"})]
+        yield row(left_out={"pytorch-int8": "no such layer"})
+        if rounds == INTERRUPTED:
+            raise DeviceError("the GPU fell off")
 
     # targets.py has this function under a name of its own
     target = resolve("cuda -arch=sm_80", gpu=True)
@@ -65,7 +70,7 @@ def test_without_a_gpu_it_is_one_line_before_anything_is_compiled(no_gpu, capsys
         (["ablation", "--target", "cuda"], "found a GPU with ablation; it takes limits, kernels, networks"),
         (["networks", "--target", "cuda", "llvm"], "found 2 targets, one of them a GPU"),
         (["networks", "--target", "cuda", "--threads", "1"], "found --threads with networks of a GPU"),
-        (["kernels", "--target", "cuda", "--rpc", "localhost:1"], "found a device with kernels of a GPU"),
+        (["kernels", "--target", "cuda", "--rpc", "localhost:1"], "found a device with kernels; on a device, only"),
         (["kernels", "--target", "cuda", "--rows", "x"], "found no row 'x'; the rows are bconv3x3-128x256x64-bits"),
         (["kernels", "--target", "cuda", "--json", "no/such/out.json"], "cannot write no/such/out.json"),
         (["kernels", "--target", "cuda -arch=sm_61"], "no code is made for the GPU architecture 'sm_61'"),
@@ -112,3 +117,10 @@ def test_suites_are_shown_and_written_beside_the_ceilings(a_gpu, capsys, tmp_pat
     assert "left out: pytorch-int8: no such layer" in said
     content = json.loads(path.read_text())
     assert content["rows"][0]["b1_fraction"] == pytest.approx(0.25) and set(content) == {"machine", "rows", "missing"}
+
+
+def test_rows_are_kept_when_the_next_one_fails(a_gpu, capsys, tmp_path):
+    path = tmp_path / "rows.json"
+    code, _, errors = run(capsys, "kernels", "--target", "cuda", "--rounds", INTERRUPTED, "--json", path)
+    assert (code, errors) == (2, "error: the GPU fell off\n")
+    assert len(json.loads(path.read_text())["rows"]) == 1

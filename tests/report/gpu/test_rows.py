@@ -9,6 +9,8 @@ import torch
 import tvm
 
 from tests.report.gpu import fake
+from tests.report.small import SMALL
+from tvm_bnn.console import Progress
 from tvm_bnn.report.commandline import select
 from tvm_bnn.report.gpu import kernels, networks, peers, tables
 from tvm_bnn.report.gpu.cases import KERNELS, NETWORKS, bench
@@ -20,7 +22,7 @@ from tvm_bnn.report.kernel_cases import Layer
 from tvm_bnn.report.limit import Work as LimitWork
 from tvm_bnn.report.rows import OURS
 from tvm_bnn.report.timing import Timing
-from tvm_bnn.targets import resolve
+from tvm_bnn.targets import host, resolve
 
 (LARGE,) = select(["bconv3x3-16x32x512-batch16-bits"], KERNELS)
 STEADY, WILD = (1.0, 1.0, 1.0), (0.5, 1.0, 1.5)
@@ -197,8 +199,53 @@ def test_a_whole_network_has_no_int8_peer():
 
 
 def test_tvm_compiles_its_own_kernels_with_the_nvcc_of_this_package():
+    fma, name = tvm.ir.Op.get("tirx.fma"), "cuda.FLowerIntrinsic"
+    ours = fma.get_attr(name)
     with peers.own_compiler(resolve("cuda -arch=sm_90", gpu=True)):
+        assert not fma.has_attr(name) or fma.get_attr(name) is None  # TVM has none of its own
         made = tvm.get_global_func("tvm_callback_cuda_compile")(
             'extern "C" __global__ void f(float* x) { x[threadIdx.x] = __expf(x[threadIdx.x]); }'
         )
     assert bytes(made).startswith(b"\x7fELF")
+    assert ours is not None and fma.get_attr(name) == ours
+
+
+# --- a whole row, on a driver that is not there ---
+
+
+def test_a_row_of_kernels_from_its_module_to_its_times(monkeypatch):
+    clock = fake.driver()
+    target = resolve("cuda -arch=sm_90", gpu=True)
+
+    class Ours:
+        kernel, rule = "bconv2d", "bconv2d-cuda-x"
+
+        def __init__(self, module, value, data, asked):
+            assert asked is target and data[0].shape == (16, 512, 16, 32) and len(value) == 1
+
+        def __call__(self):
+            copies(clock, 0, 1)
+
+        def on_stream(self, stream, times):
+            copies(clock, stream, times)
+
+    some = [GpuPeer("runs", lambda: None, lambda work: Launch(lambda: copies(clock, 0, 4), 2))]
+    monkeypatch.setattr(kernels, "GpuKernelCall", Ours)
+    (made,) = kernels.measure([LARGE], clock, fake.CEILINGS, some, target, 3, Progress(quiet=True))
+    assert (made["name"], made["launched"], made["rule"]) == (LARGE.name, None, "bconv2d-cuda-x")
+    # what launches allocate besides takes no time of the device's clock
+    assert made["ours_ms"] == pytest.approx(16e-3, rel=1e-3)
+    assert made["peers"] == {"runs": pytest.approx(32e-3, rel=1e-3)}
+    monkeypatch.setattr(clock, "graph", lambda run: clock.module(b"nonsense"))
+    (again,) = kernels.measure([LARGE], clock, fake.CEILINGS, some, target, 3, Progress(quiet=True))
+    assert again["ours_ms"] == pytest.approx(16e-3, rel=1e-3)
+    assert again["launched"].startswith("kernel by kernel, since it is no graph: cuModuleLoadData failed on the GPU")
+
+
+def test_a_row_of_networks_from_its_model_to_its_times(monkeypatch):
+    target = host(1)
+    some = [GpuPeer("runs", lambda: None, lambda work: Launch(lambda: work.module(*work.inputs)))]
+    (made,) = networks.measure([SMALL], fake.driver(), fake.CEILINGS, some, target, 3, Progress(quiet=True))
+    assert (made["name"], made["target"], set(made["peers"])) == (SMALL.name, target.name, {"runs"})
+    assert (made["binary_macs"], made["float_macs"]) == (0, 8 * 12 * (32 * 3 * 9 + 32 * 32 * 9 + 32 * 4))
+    assert made["check"]["outputs"][0]["max_rel"] < 1e-4 and json.loads(json.dumps(made)) == made

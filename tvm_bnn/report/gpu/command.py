@@ -1,4 +1,7 @@
-"""`python -m tvm_bnn.report limits|kernels|networks --target cuda`: of this machine's first NVIDIA GPU."""
+"""`python -m tvm_bnn.report limits|kernels|networks --target cuda`: of this machine's first NVIDIA GPU.
+
+A GPU of a device's is measured as any device is, see `tvm_bnn.report.site`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from tvm_bnn.report.commandline import console, select, writable, write_json
 from tvm_bnn.report.gpu import ceilings, kernels, networks, peers, tables
 from tvm_bnn.report.gpu.driver import Driver
 from tvm_bnn.report.gpu.machine import describe
-from tvm_bnn.rpc import options as device_options
+from tvm_bnn.report.gpu.rows import Row
 from tvm_bnn.targets import Target, resolve
 
 LIMITS = "limits"
@@ -46,16 +49,25 @@ def run(options: argparse.Namespace) -> int:
         content: dict[str, Any] = {"machine": {**described, "ceilings": measured.json()}}
         if suite:
             taking_part, missing = peers.present()
-            rows = suite.measure(chosen, driver, measured, taking_part, target, options.rounds, progress)
+            rows: list[Row] = []
             content |= {"rows": rows, "missing": missing}
+            for row in suite.measure(chosen, driver, measured, taking_part, target, options.rounds, progress):
+                rows.append(row)
+                # what is measured is kept, whatever happens to the next one
+                _written(options.json, content)
     if suite:
         shown.print(tables.rows(rows, [peer.name for peer in peers.PEERS]))
         for note in tables.notes(rows, missing):
             shown.print(note)
+    _written(options.json, content)
     if options.json:
-        write_json(options.json, content)
         print(f"written to {options.json}")
     return 0
+
+
+def _written(path: str | None, content: Mapping[str, Any]) -> None:
+    if path:
+        write_json(path, content)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -64,7 +76,7 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"found a GPU with {options.suite}; it takes {', '.join((LIMITS, *SUITES))}")
     if len(options.target) > 1:
         raise InputError(f"found {len(options.target)} targets, one of them a GPU; a GPU is measured by itself")
-    ignored = {"--threads": options.threads, "--mcpu": options.mcpu, "a device": device_options.names_device(options)}
+    ignored = {"--threads": options.threads, "--mcpu": options.mcpu}
     ignored["--rows"] = options.rows if options.suite == LIMITS else None
     if given := [option for option, value in ignored.items() if value]:
         raise InputError(f"found {given[0]} with {options.suite} of a GPU, which is this machine's first")

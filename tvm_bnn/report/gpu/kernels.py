@@ -9,7 +9,7 @@ takes longer than the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -42,9 +42,8 @@ def measure(
     target: Target,
     rounds: int,
     progress: Progress,
-) -> list[Row]:
-    """One row per kernel; `launched` says how ours was, where that is not as a graph."""
-    rows: list[Row] = []
+) -> Iterator[Row]:
+    """One row per kernel, as soon as it is measured; `launched` says how ours was, where that is not as a graph."""
     for kernel in kernels:
         with progress.phase(kernel.name), torch.no_grad():
             built = kernel.build()
@@ -52,10 +51,10 @@ def measure(
             launch, launched = as_graph(driver, ours)
             others, left_out = _others(kernel, peers, target)
             timings = timed({OURS: launch, **others}, driver, rounds)
-            rows.append(row_of(kernel, ceilings, timings, ours.kernel, ours.rule, left_out, launched))
-            del ours, launch, others
-            release()
-    return rows
+            row = row_of(kernel, ceilings, timings, ours.kernel, ours.rule, left_out, launched)
+        del ours, launch, others
+        release()
+        yield row
 
 
 def _others(kernel: Kernel, peers: Sequence[GpuPeer], target: Target) -> tuple[dict[str, Launch], dict[str, str]]:

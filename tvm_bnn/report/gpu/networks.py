@@ -10,7 +10,7 @@ their number. Inputs are on the device, and results stay there. Peers that are g
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -42,9 +42,8 @@ def measure(
     target: Target,
     rounds: int,
     progress: Progress,
-) -> list[Row]:
-    """One row per network."""
-    rows: list[Row] = []
+) -> Iterator[Row]:
+    """One row per network, as soon as it is measured."""
     for network in networks:
         with torch.no_grad():
             with progress.phase(f"{network.name}, compile"):
@@ -57,10 +56,10 @@ def measure(
                 others, left_out = prepared({peer.name: partial(peer.prepare, work) for peer in peers}, FAULTS)
             with progress.phase(f"{network.name}, measure"):
                 timings = timed(made, others, driver, rounds)
-            rows.append(row_of(network.name, made, seconds, ceilings, timings, left_out))
-            del made, work, others
-            release()
-    return rows
+            row = row_of(network.name, made, seconds, ceilings, timings, left_out)
+        del made, work, others
+        release()
+        yield row
 
 
 def timed(made: Compilation, others: Mapping[str, Launch], driver: Driver, rounds: int) -> dict[str, Timing]:

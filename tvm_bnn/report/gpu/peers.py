@@ -24,6 +24,7 @@ import torch
 import tvm
 from torch import Tensor, nn
 from tvm import relax
+from tvm.ir import Op
 from tvm.support import nvcc
 
 from tvm_bnn import cubin
@@ -38,6 +39,8 @@ FAULTS = (RuntimeError, ValueError, TypeError, ImportError, OSError, BnnError)
 WARM_UP = 3
 #: torch._int_mm asks for more rows than these, and for multiples of this many columns.
 INT8_ROWS, INT8_MULTIPLE = 16, 8
+#: What `schedules.cuda_arithmetic` tells TVM of an operator, for the whole process.
+_LOWERING = "cuda.FLowerIntrinsic"
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Work:
         """Module and inputs on the device, for all peers of PyTorch's."""
         # of several kernels, cuDNN takes the one that is fastest here
         torch.backends.cudnn.benchmark = True
-        module = copy.deepcopy(self.module).eval().half().to("cuda", memory_format=torch.channels_last)
+        module = copy.deepcopy(self.module).eval().half().cuda()
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub has no such
         return module, tuple(_last(value.half().cuda()) for value in self.inputs)
 
 
@@ -100,7 +104,10 @@ def no_cuda() -> str | None:
 
 def eager(work: Work) -> Launch:
     """Operator by operator."""
-    return Launch(_eager(work))
+    run = _eager(work)
+    run()
+    torch.cuda.synchronize()  # what fails, fails here
+    return Launch(run)
 
 
 def _eager(work: Work) -> Callable[[], object]:
@@ -141,7 +148,12 @@ def _graph(run: Callable[[], object], runs: int) -> Launch:
     captured = torch.cuda.CUDAGraph()
     with torch.cuda.graph(captured):
         kept = [run() for _ in range(runs)][-1:]
-    return Launch(lambda: (captured.replay(), kept), runs)
+
+    def replay() -> object:
+        captured.replay()
+        return kept
+
+    return Launch(replay, runs)
 
 
 def no_int8() -> str | None:
@@ -203,7 +215,7 @@ def stock(work: Work) -> Launch:
 
 @contextmanager
 def own_compiler(target: Target) -> Iterator[None]:
-    """While it lasts, TVM compiles with its own options, and the nvcc that this package uses."""
+    """While it lasts, TVM compiles as it does without this package, but with the nvcc that the package uses."""
     assert target.gpu is not None
     arch = target.gpu.arch
 
@@ -212,8 +224,16 @@ def own_compiler(target: Target) -> Iterator[None]:
             return bytes(nvcc.compile_cuda(source, "cubin", arch, compiler="nvcc"))
 
     path = f"{cubin.nvcc().parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with patch.dict(os.environ, PATH=path), cubin.standing_in("tvm_callback_cuda_compile", compile_as_tvm_does):
-        yield
+    # with it, TVM makes a call that is for single numbers of sums of vectors' products, too
+    fma = Op.get("tirx.fma")
+    ours = fma.get_attr(_LOWERING) if fma.has_attr(_LOWERING) else None
+    fma.reset_attr(_LOWERING)
+    try:
+        with patch.dict(os.environ, PATH=path), cubin.standing_in("tvm_callback_cuda_compile", compile_as_tvm_does):
+            yield
+    finally:
+        if ours is not None:
+            fma.set_attr(_LOWERING, ours)
 
 
 PEERS = (
@@ -237,6 +257,8 @@ def present() -> tuple[list[GpuPeer], dict[str, str]]:
 def release() -> None:
     """Give back what the peers of a row have kept on the device."""
     if torch.cuda.is_available():
-        torch._dynamo.reset()
+        import torch._dynamo as dynamo
+
+        dynamo.reset()
         gc.collect()
         torch.cuda.empty_cache()
