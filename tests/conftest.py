@@ -19,8 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = Path(__file__).resolve().parent
 #: Files that take longest are begun first, since each is the work of one process.
 LONGEST = (
-    "schedules/test_upsampled_branches.py",
-)
+    "examples/test_conversion.py", "schedules/test_neon.py", "schedules/test_upsampled_branches.py",
+    "networks/test_networks.py", "test_emulated_arm.py", "schedules/test_matrix_conv.py",
+    "schedules/test_upsampled_conv.py", "properties/test_graphs_0.py", "properties/test_graphs_500.py",
+    "idioms/test_idioms.py", "tuning/test_tuning.py", "tuning/test_candidates.py", "examples/test_demo.py",
+    "schedules/test_masked_conv.py", "schedules/test_random_graphs.py", "emulated/test_armv7.py",
+)  # fmt: skip
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
