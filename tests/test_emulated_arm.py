@@ -39,7 +39,7 @@ def test_shipped_network_gives_what_it_gives_here():
     assert torch.equal(torch.from_numpy(there), here)
 
 
-@pytest.mark.parametrize("name", ["bimtdp", "ding2024-token", "groupnet-deeplab", "restoration", "unet"])
+@pytest.mark.parametrize("name", ["ding2024-pixel_shuffle-token", "groupnet-deeplab", "restoration", "unet"])
 def test_example_networks_give_what_their_definitions_give(name):
     """As they do on this machine (tests/examples/test_conversion.py)."""
     example = EXAMPLES[name]
