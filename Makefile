@@ -6,7 +6,8 @@ DEMO_STAMP := .venv/set-up-demo
 DEMO_OUTPUT ?= demo_output
 REPORT_STAMP := .venv/set-up-report
 REPORT_OUTPUT ?= report_output
-PYTEST_FLAGS ?= -n logical --dist loadfile
+# A file is the work of one process; tests/conftest.py puts those that take longest first.
+PYTEST_FLAGS ?= -n logical --dist loadfile --no-loadscope-reorder --durations=25
 SOURCES := tvm_bnn schedules relay_passes examples tuning_logs tests
 
 .PHONY: demo report test lint types unit clean

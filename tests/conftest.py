@@ -2,13 +2,29 @@
 
 import configparser
 import importlib.util
+import os
 import signal
 from pathlib import Path
 
+# Tests are many processes already, and threads that wait for each other's processor spin. Before numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
+import torch
 from hypothesis import settings
 
+torch.set_num_threads(1)
+
 ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+#: Files that take longest are begun first, since each is the work of one process.
+LONGEST = (
+    "examples/test_conversion.py", "schedules/test_neon.py", "schedules/test_upsampled_branches.py",
+    "networks/test_networks.py", "test_emulated_arm.py", "schedules/test_matrix_conv.py",
+    "schedules/test_upsampled_conv.py", "properties/test_graphs_0.py", "properties/test_graphs_500.py",
+    "idioms/test_idioms.py", "tuning/test_tuning.py", "tuning/test_candidates.py", "examples/test_demo.py",
+    "schedules/test_masked_conv.py", "schedules/test_random_graphs.py", "emulated/test_armv7.py",
+)  # fmt: skip
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -42,3 +58,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             f"these packages do not come from {ROOT}: {'; '.join(strays)}; try `pip install --no-deps -e .`",
             returncode=4,
         )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of LONGEST first."""
+    place = {TESTS / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))

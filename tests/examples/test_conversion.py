@@ -70,7 +70,7 @@ def of_groupnet(config: GroupNetConfig, *rest) -> Example:
 
 
 def of_ding(binary: int, within: tuple[str, ...] = (), **kinds: Any) -> Example:
-    """Three branches; within : names of the float layers in its attention."""
+    """Three branches unless told otherwise; within : names of the float layers in its attention."""
     config = replace(DING, **kinds)
     stages = [f"decoder.{stage}.branches.attention.attend" for stage in ("up.0", "up.1", "up.2", "last")]
     return Example(
@@ -89,12 +89,9 @@ SHORTCUTS = [f"stages.{stage}.0.shortcut.conv" for stage in (1, 2, 3)]
 HEADS = [f"heads.{task}" for task in bimtdp.TASKS]
 EXAMPLES = {
     "ding2024": of_ding(44, ("linear",)),
-    "ding2024-bilinear": of_ding(44, ("linear",), upsampling="bilinear"),
-    "ding2024-transposed": of_ding(53, ("linear",), upsampling="transposed"),
-    "ding2024-pixel_shuffle": of_ding(53, ("linear",), upsampling="pixel_shuffle"),
-    "ding2024-no-attention": of_ding(44, attention="none"),
-    "ding2024-spatial": of_ding(44, ("conv",), attention="spatial"),
-    "ding2024-token": of_ding(56, attention="token"),
+    "ding2024-bilinear-spatial": of_ding(37, ("conv",), upsampling="bilinear", attention="spatial", branches=2),
+    "ding2024-transposed-none": of_ding(43, upsampling="transposed", attention="none", branches=2),
+    "ding2024-pixel_shuffle-token": of_ding(55, upsampling="pixel_shuffle", attention="token", branches=2),
     "reactnet": of_factory(reactnet, reactnet.reactnet18, {"width": 16}, (64, 96), 16, ("stem.0", *SHORTCUTS, "head")),
     "groupnet-fcn": of_groupnet(FCN, (64, 96), 19, ("backbone.stem.0", "head")),
     "groupnet-deeplab": of_groupnet(DEEPLAB, (64, 96), 30, ("backbone.stem.0", "head.logits")),

@@ -19,6 +19,7 @@ from tvm_bnn.examples.ding2024 import DEMO, build
 from tvm_bnn.frontend.naming import name_by_node
 from tvm_bnn.frontend.onnx_converters import nearest_positions
 from tvm_bnn.frontend.source import load_source
+from tvm_bnn.nn import BinaryConv2d, Sign
 from tvm_bnn.reference import evaluate
 from tvm_bnn.relay_passes.decisions import Decisions
 from tvm_bnn.relay_passes.pipeline import optimize
@@ -107,19 +108,28 @@ def test_the_example_network_has_the_same_binary_layers_through_both_entrances(
     assert source.oracle == f"onnxruntime {onnxruntime.__version__}" and source.input_names == ("image",)
     torch.testing.assert_close(source.expected[0], expected, rtol=1e-4, atol=1e-4)
 
-    made = compile_source(source, resolve("llvm", 1))
-    found = made.decisions.layers
+    found = decide(source)
     assert [(a.op, a.decision) for a in found] == [(b.op, b.decision) for b in layers]
     assert sum(layer.decision == "binary" for layer in found) == 30
     for layer, own in zip(found, layers, strict=True):
         # a layer that the exporter has merged with its batch normalisation is called by that one's name
         merged = isinstance(network.get_submodule(layer.path), torch.nn.BatchNorm2d)
         assert layer.path == own.path or merged, (layer.path, own.path)
+    torch.testing.assert_close(torch.from_numpy(computed(source)[0]), expected, rtol=1e-4, atol=1e-4)
 
+
+def test_what_an_export_is_compiled_to(tmp_path):
+    """A small network as an artifact, which says what it was compared with."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 32, 3, 2, 1), Sign(), BinaryConv2d(32, 32, 3, padding=1), torch.nn.Conv2d(32, 4, 1)]
+    network = torch.nn.Sequential(*layers).eval()
+    export(network, IMAGE, tmp_path / "net.onnx", True)
+    made = compile_source(source := load_source(tmp_path / "net.onnx", IMAGE), resolve("llvm", 1))
+    assert [layer.decision for layer in made.decisions.layers] == ["float", "binary", "float"]
     manifest = made.artifact.manifest
-    assert manifest["name"] == "net" and manifest["inputs"][0]["name"] == "image"
+    assert manifest["name"] == "net" and manifest["inputs"][0]["name"] == "input"
     assert manifest["check"]["compared_with"] == source.oracle and manifest["check"]["outputs"][0]["max_rel"] < 1e-4
-    torch.testing.assert_close(made.artifact(IMAGE), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(made.artifact(IMAGE), network(IMAGE), rtol=1e-4, atol=1e-4)
 
 
 # --- one operator each, against onnxruntime ----------------------------------------------------------------------

@@ -81,8 +81,8 @@ def pair(block):
     return make
 
 
-def birealnet18():
-    return ResNet18(pair(BiRealBlock))
+def birealnet10():
+    return ResNet18(pair(BiRealBlock), count=1)
 
 
 def reactnet18():

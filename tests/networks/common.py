@@ -45,22 +45,25 @@ def settle(model: nn.Module, seed: int = 0) -> nn.Module:
 class ResNet18(nn.Module):
     """Stem, four stages of two blocks, classifier.
 
-    block : called with (channels in, channels out, stride).
+    block : called with (channels in, channels out, stride). count : of the blocks of a stage; 1 makes it a ResNet-10.
     """
 
-    def __init__(self, block: Callable[[int, int, int], nn.Module], width: int = 16, classes: int = 10) -> None:
+    def __init__(
+        self, block: Callable[[int, int, int], nn.Module], width: int = 16, classes: int = 10, count: int = 2
+    ) -> None:
         super().__init__()
+        self.count = count
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1, self.maxpool = nn.BatchNorm2d(width), nn.MaxPool2d(3, 2, 1)
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.layers = nn.Sequential(*self._blocks(block, widths))
         self.fc = nn.Linear(widths[-1], classes)
 
-    @staticmethod
-    def _blocks(block: Callable[[int, int, int], nn.Module], widths: Sequence[int]) -> list[nn.Module]:
+    def _blocks(self, block: Callable[[int, int, int], nn.Module], widths: Sequence[int]) -> list[nn.Module]:
         blocks, before = [], widths[0]
         for stage, width in enumerate(widths):
-            blocks += [block(before, width, 1 if stage == 0 else 2), block(width, width, 1)]
+            blocks.append(block(before, width, 1 if stage == 0 else 2))
+            blocks += [block(width, width, 1) for _ in range(self.count - 1)]
             before = width
         return blocks
 

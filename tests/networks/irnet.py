@@ -58,5 +58,5 @@ class Block(nn.Module):
         return F.hardtanh(self.bn2(self.conv2(x)) + x)
 
 
-def irnet18():
-    return ResNet18(Block)
+def irnet10():
+    return ResNet18(Block, count=1)

@@ -1,6 +1,7 @@
 """Networks as their authors write them: every binary layer is converted, and the result is exact."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -14,11 +15,11 @@ from tvm_bnn.targets import resolve
 
 # name -> (network, shape of its input, binary layers)
 NETWORKS = {
-    "Bi-Real Net, ResNet-18": (birealnet.birealnet18, (1, 3, 64, 64), 16),
+    "Bi-Real Net, ResNet-10": (birealnet.birealnet10, (1, 3, 64, 64), 8),
     "ReActNet, ResNet-18": (birealnet.reactnet18, (1, 3, 64, 64), 16),
-    "IR-Net, ResNet-18": (irnet.irnet18, (1, 3, 64, 64), 19),
+    "IR-Net, ResNet-10": (irnet.irnet10, (1, 3, 64, 64), 11),
     "XNOR-Net": (lambda: xnornet.store_signs(settle(xnornet.xnornet())), (2, 3, 67, 67), 6),
-    "Group-Net, ResNet-18, K=5": (groupnet.groupnet18, (1, 3, 64, 64), 83),
+    "Group-Net, ResNet-10, K=5": (partial(groupnet.groupnet18, blocks=(1, 1, 1, 1)), (1, 3, 64, 64), 43),
     "AdaBin": (adabin.adabin, (1, 3, 32, 32), 12),
     "BNext-like": (bnext.bnext, (2, 3, 64, 64), 9),
     "bitorch-style dense network": (layer_libraries.bitorch_style, (1, 3, 32, 32), 5),

@@ -11,17 +11,23 @@ from tests.properties.draws import Draws, from_seed
 from tests.properties.exact import Choices, Outcome, check, target
 from tests.properties.grammar import grow
 from tests.properties.graph import Graph
+from tests.thorough import thorough
 
 GROUP = 25  # graphs in one module
 ROTATION = ("avx512", "avx2", "generic", "amx")
 CONVENTIONS = ("plus", "minus", "exact")
+COMPILED = 4  # of so many groups one is compiled, which is most of what a group takes; all of them where time allows
 
 
 @dataclass(frozen=True)
 class Group:
-    """Graphs GROUP * number and the next ones: on one target in rotation, every tenth group on all of them."""
+    """Graphs GROUP * number and the next ones, which are optimized and evaluated; every so manieth group is compiled.
+
+    That is for one target in rotation, and for all of them in one of ten such groups.
+    """
 
     number: int
+    every: int = COMPILED
 
     @property
     def graphs(self) -> range:
@@ -30,9 +36,10 @@ class Group:
 
     @property
     def targets(self) -> Sequence[str]:
-        """Names of the targets that it runs on, among those that this machine can run."""
+        """Names of the targets that it is compiled for, among those that this machine can run."""
+        turn, rest = divmod(self.number, self.every)
         here = [name for name in ROTATION if target(name).native]
-        return here if self.number % 10 == 0 else [here[self.number % len(here)]]
+        return [] if rest else here if turn % 10 == 0 else [here[turn % len(here)]]
 
     @property
     def sign_zero(self) -> str:
@@ -63,9 +70,10 @@ def outcome_of(group: Group) -> Outcome:
     return check([choices_of(number) for number in group.graphs], group.targets, group.sign_zero)
 
 
-def groups_of(graphs: range) -> list[Group]:
-    """The groups that hold these graphs, whole."""
-    return [Group(number) for number in sorted({number // GROUP for number in graphs})]
+def groups_of(graphs: range, every: int | None = None) -> list[Group]:
+    """The groups that hold these graphs, whole; every : see Group, where not the default."""
+    every = every or (1 if thorough() else COMPILED)
+    return [Group(number, every) for number in sorted({number // GROUP for number in graphs})]
 
 
 def merged(outcomes: Sequence[Outcome]) -> tuple[set[str], set[tuple[str, str]]]:

@@ -32,7 +32,7 @@ def main() -> int:
 def _one(options: argparse.Namespace) -> int:
     choices = tuple(int(choice) for choice in options.graph.split(","))
     print(build([choices]).module.script())
-    wrong = check([choices], options.targets.split(","), options.sign_zero).wrong
+    wrong = check([choices], list(filter(None, options.targets.split(","))), options.sign_zero).wrong
     print(wrong.get(choices, "exact"))
     return bool(wrong)
 
@@ -40,7 +40,8 @@ def _one(options: argparse.Namespace) -> int:
 def _many(options: argparse.Namespace) -> int:
     done = _read(options.state)
     failed = sum(len(graphs) for graphs in done.values())
-    groups = [g for g in groups_of(range(options.first, options.first + options.count)) if g.number not in done]
+    wanted = groups_of(range(options.first, options.first + options.count), every=1)
+    groups = [group for group in wanted if group.number not in done]
     print(f"{GROUP * len(done)} graphs done before, {GROUP * len(groups)} to do")
     start = time.monotonic()
     for index, group in enumerate(groups, 1):

@@ -2,15 +2,16 @@
 
 A file of the grid has a dictionary ``CASES``: name -> function of a ``Case``, which returns the Relax expression (or
 tuple) to compute. ``test_equals_the_reference(grid, case, target)`` is parametrised from it: each runs on one
-target in rotation, every eleventh on all of them. A case that cannot be compiled with the others is compiled alone, so
-that it fails alone.
+target in rotation, a few on all of them. A case that cannot be compiled with the others is compiled alone, so that it
+fails alone.
 
 Weights, thresholds and tables are arguments of a compiled kernel, so each runs with several sets of them and of data: a
 case of the grid is (schedule, shape, padding, thresholds, data).
 """
 
+import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +21,7 @@ import tvm
 from tvm import relax
 
 from tests import emulator
+from tests.thorough import thorough
 from tvm_bnn import ops, targets
 from tvm_bnn.emulated import processor
 from tvm_bnn.linker import shared_object
@@ -42,6 +44,7 @@ TARGETS = {
     "neon in order": "llvm -mcpu=cortex-a53",
 }
 ROTATION = ["avx512", "avx2", "generic"]  # unless the file has its own ``TARGETS``
+EVERYWHERE = 11 if thorough() else 33  # of so many cases one runs on all targets of the file
 TOGETHER = 40  # names in one module
 
 #: Kinds of constants and of data, see ``Case``; another word makes other numbers of the kind. Every kernel runs with
@@ -69,13 +72,15 @@ class Case:
 
     def __init__(self, seed: int, constants: str = "normal", data: str = "normal") -> None:
         self.rng = np.random.default_rng([seed, CONSTANTS.index(constants)])
-        self.data_rng = np.random.default_rng([seed, 8 + DATA.index(data)])
+        self.seed = seed
+        self.data_rng = self.rng_of_data(data)
         self.shared = np.random.default_rng(seed)
         self.made = 0
         self.filled_up = 0
         self.of_constants, self.of_data = constants, data
         self.variables: list[relax.Var] = []
         self.data: list[np.ndarray] = []
+        self.drawn: list[tuple[tuple[int, ...], str] | None] = []  # shape and dtype, of data that was not given
 
     @staticmethod
     def filled(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -101,13 +106,25 @@ class Case:
 
     def argument(self, *shape: int, dtype: str = "float32", data: np.ndarray | None = None) -> relax.Var:
         """An argument of the model: normal floats or fair bits, or the given data."""
-        if data is None:
-            data = self.filled(self.data_rng, self.of_data, shape)
-            data = data > 0 if dtype == "bool" else data.astype(dtype)
-        variable = relax.Var("x", relax.TensorType(data.shape, str(data.dtype)))
+        self.drawn.append((shape, dtype) if data is None else None)
+        self.data.append(self.draw(shape, dtype) if data is None else data)
+        variable = relax.Var("x", relax.TensorType(self.data[-1].shape, str(self.data[-1].dtype)))
         self.variables.append(variable)
-        self.data.append(data)
         return variable
+
+    def draw(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """Data of an argument."""
+        data = self.filled(self.data_rng, self.of_data, shape)
+        return data > 0 if dtype == "bool" else data.astype(dtype)
+
+    def refill(self, of_data: str) -> list[np.ndarray]:
+        """The arguments' data of another kind: what a case made with that kind has."""
+        self.of_data, self.data_rng = of_data, self.rng_of_data(of_data)
+        return [data if one is None else self.draw(*one) for data, one in zip(self.data, self.drawn, strict=True)]
+
+    def rng_of_data(self, of_data: str) -> np.random.Generator:
+        """What data of a kind is drawn from."""
+        return np.random.default_rng([self.seed, 8 + DATA.index(of_data)])
 
     def emit(self, expr: relax.Expr) -> relax.Var:
         """Bind an expression."""
@@ -155,7 +172,7 @@ def target_of() -> Callable[[str], targets.Target]:
     """Call with a name of TARGETS; skips where this CPU lacks what it needs."""
 
     def resolved(name: str) -> targets.Target:
-        target = targets.resolve(TARGETS[name], threads=1)
+        target = resolved_target(name)
         assert target.isa == isa_of(name)
         if target.isa == "neon":
             emulator.need()
@@ -200,12 +217,12 @@ class Kernels:
     def __init__(self, module: tvm.IRModule, target: targets.Target) -> None:
         self.target = target
         lowered = lower(module, target)
-        self.interface, _ = lifted(lowered.module)
+        self.interface, self.own_constants = lifted(lowered.module)
         made = schedule_module(self.interface, lowered.family_of, target)
         self.executable = machine_code(made, target, {"tirx.disable_assert": True})
 
     def constants(self, module: tvm.IRModule) -> list[np.ndarray]:
-        """The constants of a module that differs from the compiled one in nothing else."""
+        """The constants of a module that differs from the compiled one in nothing else; its own are known."""
         interface, constants = lifted(lower(module, self.target).module)
         tvm.ir.assert_structural_equal(interface, self.interface)
         return constants
@@ -269,20 +286,20 @@ class Grid:
     ) -> None:
         self.cases, self.rotation, self.fillings = cases, rotation, fillings
         self.names = list(cases)
-        self._results: dict[tuple[str, str], list[tuple[list[np.ndarray], list[np.ndarray]]]] = {}
-        self._tried: set[tuple[int, str]] = set()
+        self._results: dict[tuple[str, targets.Target], list[tuple[list[np.ndarray], list[np.ndarray]]]] = {}
+        self._tried: set[tuple[int, targets.Target]] = set()
 
     def check(self, name: str, target: targets.Target) -> None:
         """Compare one name's cases on one target with the reference, bit for bit."""
         group = self.names.index(name) // TOGETHER
-        if (group, target.isa) not in self._tried:
-            self._tried.add((group, target.isa))
+        if (group, target) not in self._tried:
+            self._tried.add((group, target))
             first = group * TOGETHER
             wanted = enumerate(self.names[first : first + TOGETHER], first)
-            self._run([n for i, n in wanted if target.isa in map(isa_of, targets_of(i, self.rotation))], target)
-        if (name, target.isa) not in self._results:
+            self._run([n for i, n in wanted if target in map(resolved_target, targets_of(i, self.rotation))], target)
+        if (name, target) not in self._results:
             self._run_together([name], target)
-        for filling, (got, expected) in zip(self.fillings, self._results[name, target.isa], strict=True):
+        for filling, (got, expected) in zip(self.fillings, self._results[name, target], strict=True):
             assert len(got) == len(expected)
             for mine, theirs in zip(got, expected, strict=True):
                 assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
@@ -295,18 +312,22 @@ class Grid:
             return
 
     def _run_together(self, names: list[str], target: targets.Target) -> None:
-        kernels = Kernels(build(self.cases, names, self.names)[0], target)
+        compiled, *_ = parts = _parts(self.cases, names, self.names, self.fillings[0][0])
+        kernels = Kernels(compiled, target)
         results: dict[str, list[tuple[list[np.ndarray], list[np.ndarray]]]] = {name: [] for name in names}
         with kernels.ready() as run:
             for kind in dict.fromkeys(constants for constants, _ in self.fillings):
-                constants = kernels.constants(build(self.cases, names, self.names, kind)[0])
+                if kind != self.fillings[0][0]:
+                    parts = _parts(self.cases, names, self.names, kind)
+                module, made, fields = parts
+                constants = kernels.own_constants if module is compiled else kernels.constants(module)
                 for of_data in (data for made_of, data in self.fillings if made_of == kind):
-                    module, data, fields = build(self.cases, names, self.names, kind, of_data)
+                    data = [array for case in made for array in case.refill(of_data)]
                     got, expected = run(data, constants), list(evaluate(module, data))
                     for name, count in zip(names, fields, strict=True):
                         results[name].append((got[:count], expected[:count]))
                         del got[:count], expected[:count]
-        self._results.update({(name, target.isa): found for name, found in results.items()})
+        self._results.update({(name, target): found for name, found in results.items()})
 
 
 def build(
@@ -317,9 +338,20 @@ def build(
     data_kind: str = "normal",
 ) -> tuple[tvm.IRModule, list[np.ndarray], list[int]]:
     """One module that computes the named cases; its arguments; how many results belong to each case."""
+    module, made, counts = _parts(cases, names, order, constants, data_kind)
+    return module, [array for case in made for array in case.data], counts
+
+
+def _parts(
+    cases: dict[str, Callable[[Case], relax.Expr]],
+    names: list[str],
+    order: list[str],
+    constants: str,
+    data_kind: str = "normal",
+) -> tuple[tvm.IRModule, list[Case], list[int]]:
+    """One module that computes the named cases, these, and how many results belong to each."""
     builder = relax.BlockBuilder()
-    variables: list[relax.Var] = []
-    data: list[np.ndarray] = []
+    made: list[Case] = []
     counts, results = [], []
     with builder.function("main"):
         with builder.dataflow():
@@ -329,11 +361,16 @@ def build(
                 fields = list(result.fields) if isinstance(result, relax.Tuple) else [result]
                 results += [f if isinstance(f, relax.Var) else builder.emit(f) for f in fields]
                 counts.append(len(fields))
-                variables += case.variables
-                data += case.data
+                made.append(case)
             output = builder.emit_output(relax.Tuple(results))
-        builder.emit_func_output(output, variables)
-    return builder.get(), data, counts
+        builder.emit_func_output(output, [variable for case in made for variable in case.variables])
+    return builder.get(), made, counts
+
+
+@functools.cache
+def resolved_target(name: str) -> targets.Target:
+    """The target of a name of TARGETS."""
+    return targets.resolve(TARGETS[name], threads=1)
 
 
 def isa_of(name: str) -> str:
@@ -343,7 +380,13 @@ def isa_of(name: str) -> str:
 
 def targets_of(index: int, rotation: list[str]) -> list[str]:
     """The targets that a case runs on."""
-    return rotation if index % 11 == 0 else [rotation[index % len(rotation)]]
+    return rotation if index % EVERYWHERE == 0 else [rotation[index % len(rotation)]]
+
+
+def one_each(names: Sequence[str], rotation: Sequence[str], all_of: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Pairs of name and target: one target a name, in rotation; those of ``all_of`` with each."""
+    few = [(name, rotation[i % len(rotation)]) for i, name in enumerate(names) if name not in all_of]
+    return few + [(name, on) for name in names if name in all_of for on in rotation]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -40,8 +40,8 @@ _CHOSEN = {
     test_float_conv: "argument,?[dgs]* stem* head* few* transposed,?[pos]* linear*",
     test_row_sums: "*",
     test_shortcuts: "3?of*",
-    test_upsampled_branches: "x2* two*",
-    test_upsampled_conv: "x2* channels?100*",
+    test_upsampled_branches: "x2,?[gp]* x2,?width?17 two*",
+    test_upsampled_conv: "x2,?kernel* x2,?[pr]* x2,?width?1* channels?100*",
     test_words: "*",
 }
 CASES = {

@@ -12,7 +12,7 @@ from tvm_bnn.relay_passes.pipeline import optimize
 
 TARGETS = ["avx512", "avx2", "generic with fma"]
 FILLINGS = [("normal", "normal")]
-GRAPHS = 60
+GRAPHS = 40
 AT_ONCE = 10  # graphs in one module
 CHANNELS = [1, 3, 31, 32, 33, 40, 64, 65]
 CASES: dict = {}
