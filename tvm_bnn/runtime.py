@@ -26,6 +26,7 @@ from tvm.runtime.vm import VirtualMachine
 
 from tvm_bnn import artifact, cubin
 from tvm_bnn.errors import ArtifactError, InputError, OutputError
+from tvm_bnn.gpus import device_of
 from tvm_bnn.targets import available_cpus, check_runs_here
 
 # TVM refuses tensors that begin elsewhere.
@@ -58,7 +59,7 @@ class Artifact:
         self.extra = dict(extra or {})
         # a file made for a board with more cores than this machine has still runs
         self._threads = max(1, min(int(self.manifest["target"]["threads"]), available_cpus()))
-        self._device = tvm.cuda() if self._on_gpu else tvm.cpu()
+        self._device = device_of(self.manifest["target"].get("gpu"))
         self._loaded: dict[str, Any] = {}
         self._own_thread: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()

@@ -106,11 +106,11 @@ def target_here(text: str) -> Target:
 
 def row_for(version: tuple[int, int]) -> gpus.Gpu:
     """The latest architecture whose code a GPU runs; raises DeviceError where there is none."""
-    fitting = [gpu for gpu in gpus.GPUS if gpu.runs_on(version)]
-    if not fitting:
+    row = gpus.row_for(version)
+    if row is None:
         accepted = ", ".join(gpu.arch for gpu in gpus.GPUS)
         raise DeviceError(
             f"no code is made for this machine's GPU of compute capability {version[0]}.{version[1]}; there is code "
             f"for {accepted}"
         )
-    return max(fitting, key=lambda gpu: gpu.version)
+    return row
