@@ -37,6 +37,7 @@ BINARY: dict[str, Callable] = {
     "residual": _next_layer,
     "branches": test_branches.branches(test_branches.same(3), test_branches.same(1), channels=32),
     "gated branches": test_branches.gated(test_branches.same(3), test_branches.same(1), channels=32, out="bits"),
+    "large map": conv(32, 64, size=(64, 65), out="bits"),
     "groups": conv(64, 64, groups=2, size=(5, 6)),
     "small map": conv(64, 64, size=(4, 5)),
     "three filters": conv(33, 3, size=(8, 8)),

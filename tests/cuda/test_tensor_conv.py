@@ -20,8 +20,8 @@ from tvm_bnn.schedules.decide import Given
 from tvm_bnn.schedules.stages import Stages
 from tvm_bnn.schedules.tensor_conv import Sums, choose_tile, shared_bytes, sums_of, tiles
 
-#: One convolution with a ragged last tile, and several that are joined.
-CASES = ("strides 2 and 1, odd channels", "gated branches")
+#: One convolution with a ragged last tile, several that are joined, and blocks of most pixels.
+CASES = ("strides 2 and 1, odd channels", "gated branches", "large map")
 
 
 @cache
@@ -70,7 +70,9 @@ def shared(kernel: tirx.PrimFunc) -> int:
     return total
 
 
-@pytest.mark.parametrize(("arch", "name"), [("sm_75", CASES[0]), ("sm_80", CASES[1]), ("sm_90", CASES[0])])
+@pytest.mark.parametrize(
+    ("arch", "name"), [("sm_75", CASES[0]), ("sm_80", CASES[1]), ("sm_90", CASES[0]), ("sm_90", CASES[2])]
+)
 def test_every_kind_of_tile_is_exact(arch, name):
     offered = tiles(products(name, arch), target_of(arch).gpu)
     extremes = {
