@@ -7,8 +7,12 @@ PTX manual's words, register i of a thread is
     of the left  row group + 8 * (i % (rows / 8)), word pair + 4 * (i // (rows / 8))
     of the right column group, word pair + 4 * i
 
-for both shapes that there are, m8n8k128 and m16n8k256. Operands are read from shared memory; nvcc keeps those that the
-next products read as well in registers.
+for both shapes of bits that there are, m8n8k128 and m16n8k256. Operands are read from shared memory; nvcc keeps those
+that the next products read as well in registers.
+
+Where bits are bytes (m16n8k32 of u8), a product of four words is four instructions. All threads with a row or column
+read its word, and take other bits: register i has bits ``pair + 4 * (i // (rows / 8))`` and every eighth from there on.
+Which of the 32 places of a sum a bit has does not matter, as long as both operands have it there.
 """
 
 from collections.abc import Callable
@@ -95,7 +99,17 @@ def _add(product: BitProduct) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
     rows, columns, words = product.rows, product.columns, product.depth // WORD
     held, height = registers(product), product.rows // 8
     combine: Callable = T.bitwise_xor if product.operation == "xor" else T.bitwise_and
-    instruction = T.ptx[f"mma.sync.aligned.{product.shape}.row.col.s32.b1.b1.s32.{product.operation}.popc"]
+    bits = product.operands == "b1"
+    operands = f"b1.b1.s32.{product.operation}.popc" if bits else "u8.u8.s32"
+    instruction = T.ptx[f"mma.sync.aligned.{product.shape}.row.col.s32.{operands}"]
+    parts = words // 4 if bits else 2  # registers of a row
+
+    def loaded(operand, row, lane, part, time):
+        """A register: a word, or four bits of one as bytes."""
+        place = lane % 4 + 4 * part
+        if bits:
+            return operand[row, place]
+        return T.bitwise_and(T.shift_right(operand[row, time], T.Cast("uint32", place)), T.uint32(0x01010101))
 
     @T.prim_func(s_tir=True)
     def description(left: T.handle, right: T.handle, sums: T.handle):
@@ -122,12 +136,13 @@ def _add(product: BitProduct) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
             T.writes(tile[0:WARP, 0:held])
             lane = T.env_thread("threadIdx.x")
             T.launch_thread(lane, WARP)
-            instruction(
-                *[tile[lane, i] for i in range(held)],
-                *[a[lane // 4 + 8 * (i % height), lane % 4 + 4 * (i // height)] for i in range(height * words // 4)],
-                *[b[lane // 4, lane % 4 + 4 * i] for i in range(words // 4)],
-                *[tile[lane, i] for i in range(held)],
-            )
+            for time in T.unroll(product.instructions):
+                instruction(
+                    *[tile[lane, i] for i in range(held)],
+                    *[loaded(a, lane // 4 + 8 * (i % height), lane, i // height, time) for i in range(height * parts)],
+                    *[loaded(b, lane // 4, lane, i, time) for i in range(parts)],
+                    *[tile[lane, i] for i in range(held)],
+                )
 
     return description, implementation
 

@@ -26,7 +26,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tvm_bnn.gpus import WARP, BitProduct, Gpu
 from tvm_bnn.lower.layout import WORD
-from tvm_bnn.lower.tensor_core import MOST_PIXELS
+from tvm_bnn.lower.tensor_core import MOST_PIXELS, RUN, step
 from tvm_bnn.schedules import threads
 from tvm_bnn.schedules.bit_products import instructions, lane_of, register_of, registers
 from tvm_bnn.schedules.decide import Decide, by_default, divisors
@@ -66,8 +66,6 @@ class TensorTile(NamedTuple):
 
 #: Registers of a thread for sums, warps of a block, words of a row that is copied at once: at most.
 _SUMS, _WARPS, _CHUNK = 64, 8, 24
-#: Words of the largest copy by one instruction.
-_VECTOR = 4
 
 
 def sums_of(sch: Schedule, stages: Stages) -> Sums:
@@ -82,7 +80,7 @@ def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
 
     Those whose sums fit the shared memory of a block as well, if there are any.
     """
-    product, found = _product(gpu), []
+    product, found = gpu.product, []
     for pixels in divisors(math.gcd(sums.pixels, MOST_PIXELS) // product.rows):
         for columns in divisors(sums.filters // product.columns):
             if columns * product.columns % WORD:
@@ -102,7 +100,7 @@ def shared_bytes(tile: TensorTile, sums: Sums, gpu: Gpu) -> int:
     As TVM allocates it: sums take the place of the larger operand, which was read by then and of which the next
     convolution has another; of a single one nothing else is stored.
     """
-    product = _product(gpu)
+    product = gpu.product
     rows, columns = tile.rows(product), tile.columns(product)
     pitch = max(_pitch(words, gpu) for words in sums.words)
     count, larger = len(sums.words), max(rows, columns) * pitch
@@ -122,15 +120,15 @@ def choose_tile(sums: Sums, gpu: Gpu) -> TensorTile:
     Of each block: products, for which a multiprocessor has four units; their loads; copies with their indices, of which
     those of a window are dearer; and the epilogue.
     """
-    product = _product(gpu)
+    product = gpu.product
     left, right = product.rows // 8, 1  # registers of a tile for each 128 bits
 
     def clocks(tile: TensorTile) -> float:
         rows, columns = tile.rows(product), tile.columns(product)
         blocks = -(-sums.pixels // rows) * -(-sums.filters // columns)
-        parts = product.depth // 128
-        steps = sum(sums.words) * WORD // product.depth
-        of_warp = steps * (tile.pixels * tile.filters * 8 + parts * (left * tile.pixels + right * tile.filters) * 4)
+        parts, steps = product.depth // 128, sum(sums.words) * WORD // product.depth
+        products = tile.pixels * tile.filters * product.instructions
+        of_warp = steps * (products * 8 + parts * (left * tile.pixels + right * tile.filters) * 4)
         copied = sum(sums.words) * (rows * 24 + columns * 8) / WARP / min(tile.warps, 4)
         written = len(sums.words) * rows * columns * 16 / WARP / min(tile.warps, 4)
         return -(-blocks // gpu.multiprocessors) * (of_warp * max(tile.warps / 4, 1) + copied + written)
@@ -140,7 +138,7 @@ def choose_tile(sums: Sums, gpu: Gpu) -> TensorTile:
 
 def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     """Schedule a kernel of the "tensor_conv" family in place; returns the name of the rule."""
-    gpu, product, stages = target.gpu, _product(target.gpu), Stages.of(sch)
+    gpu, product, stages = target.gpu, target.gpu.product, Stages.of(sch)
     sums = sums_of(sch, stages)
     tile = decide("tile", tiles(sums, gpu), choose_tile(sums, gpu))
     if stages.starting("joint"):
@@ -152,12 +150,6 @@ def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     else:
         block.apart()
     return f"bconv2d-{target.isa}-{product.shape}-{tile.rows(product)}x{tile.columns(product)}"
-
-
-def _product(gpu: Gpu) -> BitProduct:
-    """Of a GPU with kernels of this family."""
-    assert gpu.product is not None, gpu
-    return gpu.product
 
 
 def _sums(stages: Stages) -> list[str]:
@@ -172,18 +164,18 @@ def _of(name: str, stage: str) -> str:
 
 def _chunk(words: int, product: BitProduct) -> int:
     """Words of a window that are copied at once."""
-    least = product.depth // WORD
+    least = step(product)
     return least * max(divisors(words // least, _CHUNK // least))
 
 
 def _copies_ahead(words: int, gpu: Gpu) -> bool:
     """Whether chunks of a window are copied while those before are multiplied."""
-    return gpu.copies_ahead and _chunk(words, _product(gpu)) < words
+    return gpu.copies_ahead and _chunk(words, gpu.product) < words
 
 
 def _pitch(words: int, gpu: Gpu) -> int:
     """Words of shared memory for a row of an operand: of one chunk or two, each an odd number of four words."""
-    chunk = _chunk(words, _product(gpu))
+    chunk = _chunk(words, gpu.product)
     return (2 if _copies_ahead(words, gpu) else 1) * (chunk + (4 - chunk) % 8)
 
 
@@ -191,7 +183,7 @@ class _Block:
     """The schedule of a kernel, while it is made."""
 
     def __init__(self, sch: Schedule, tile: TensorTile, gpu: Gpu) -> None:
-        self.sch, self.tile, self.gpu, self.product = sch, tile, gpu, _product(gpu)
+        self.sch, self.tile, self.gpu, self.product = sch, tile, gpu, gpu.product
         self.stages = Stages.of(sch)
         self.home: dict[str, Nest] = {}
         self.tiled: list[tuple[LoopRV, str]] = []  # loops of tiles, and what each becomes
@@ -296,7 +288,7 @@ class _Block:
         sch.compute_at(operand, at, preserve_unit_loops=True)
         sch.storage_align(operand, 0, axis=-2, factor=8, offset=4)
         row, *words = inner_loops(sch, operand, at)
-        part, words = words if len(words) > 1 else sch.split(*words, [None, _VECTOR])
+        part, words = words if len(words) > 1 else sch.split(*words, [None, RUN])
         _, warp, lane = sch.split(sch.fuse(row, part), [None, self.tile.warps, WARP])
         sch.bind(warp, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")

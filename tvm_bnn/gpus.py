@@ -22,6 +22,9 @@ WARP = 32
 #: Threads of a block, at most.
 MOST_THREADS = 1024
 
+#: Bytes of a row that one product of tiles of bytes takes.
+_BYTES = 32
+
 
 @dataclass(frozen=True)
 class BitProduct:
@@ -29,30 +32,38 @@ class BitProduct:
 
     rows, columns : of the tile of sums; the operands are rows x depth and columns x depth bits.
     operation : "xor", or "and" where xor would be emulated by two of these.
+    operands : "b1", or "u8" where there is no product of bits: each is a byte then, 0 or 1, and a product of ``depth``
+    bits is several instructions.
     """
 
     rows: int
     columns: int
     depth: int
     operation: str
+    operands: str = "b1"
 
     @property
     def shape(self) -> str:
-        """As PTX names it, such as "m16n8k256"."""
-        return f"m{self.rows}n{self.columns}k{self.depth}"
+        """Of an instruction, as PTX names it, such as "m16n8k256"."""
+        return f"m{self.rows}n{self.columns}k{self.depth if self.operands == 'b1' else _BYTES}"
+
+    @property
+    def instructions(self) -> int:
+        """How many a product of ``depth`` bits is."""
+        return 1 if self.operands == "b1" else self.depth // _BYTES
 
 
 @dataclass(frozen=True)
 class Gpu:
     """One architecture.
 
-    arch : as nvcc names it. product : of bits in one native instruction; None where PTX has one that is emulated.
+    arch : as nvcc names it. product : of bits, in one native instruction.
     called : an example of its products. multiprocessors : of the first of these.
     shared_memory : bytes that a block may use without asking for more.
     """
 
     arch: str
-    product: BitProduct | None
+    product: BitProduct
     called: str
     multiprocessors: int
     shared_memory: int = 48 << 10
@@ -73,17 +84,16 @@ class Gpu:
         return version[0] == self.version[0] and version[1] >= self.version[1]
 
 
-_AMPERE = BitProduct(16, 8, 256, "xor")
-#: From ptxas 13.0 and the instructions that it makes: what is missing, it emulates by several, and counting in
-#: ordinary registers is then as good.
+_AMPERE, _BLACKWELL = BitProduct(16, 8, 256, "xor"), BitProduct(16, 8, 128, "and", "u8")
+#: From ptxas 13.0 and the instructions that it makes: what is missing, it emulates by several.
 GPUS = (
     Gpu("sm_75", BitProduct(8, 8, 128, "xor"), "T4, GeForce RTX 20", 40),
     Gpu("sm_80", _AMPERE, "A100, A30", 108),
     Gpu("sm_86", _AMPERE, "A10, GeForce RTX 30", 72),
     Gpu("sm_89", _AMPERE, "L4, L40, GeForce RTX 40", 58),
     Gpu("sm_90", BitProduct(16, 8, 256, "and"), "H100, H200", 132),
-    Gpu("sm_100", None, "B200", 148),
-    Gpu("sm_120", None, "GeForce RTX 50", 170),
+    Gpu("sm_100", _BLACKWELL, "B200", 148),
+    Gpu("sm_120", _BLACKWELL, "GeForce RTX 50", 170),
 )
 
 

@@ -10,8 +10,8 @@ from tvm_bnn.errors import TargetError
 from tvm_bnn.gpus import GPUS
 from tvm_bnn.schedules.apply import machine_code
 
-#: Instructions of tensor cores on single bits, in PTX.
-PRODUCT = re.compile(r"mma\.sync\.aligned\.(m\d+n\d+k\d+)\.row\.col\.s32\.b1\.b1\.s32\.(xor|and)\.popc")
+#: Instructions of tensor cores on single bits, or on bytes, in PTX.
+PRODUCT = re.compile(r"mma\.sync\.aligned\.(m\d+n\d+k\d+)\.row\.col\.s32\.([bu]\d)\.[bu]\d\.s32(?:\.(xor|and)\.popc)?")
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,10 @@ def test_kernels_compile_without_spills_to_the_native_product(source, gpu):
     assert len(spills) == len(set(re.findall(r"__global__ void __launch_bounds__\(\d+\) (\w+)\(", text)))
     assert set(spills) == {("0", "0", "0")}
     ptx = cubin.compiled(text, gpu.arch, "ptx").code.decode()
-    assert set(PRODUCT.findall(ptx)) == ({(gpu.product.shape, gpu.product.operation)} if gpu.product else set())
+    operation = gpu.product.operation if gpu.product.operands == "b1" else ""
+    assert set(PRODUCT.findall(ptx)) == {(gpu.product.shape, gpu.product.operands, operation)}
     copies = set(re.findall(r"cp\.async\.(c[ag])\.shared\.global \[%r\d+\], \[%rd\d+\], (\d+), %r\d+;", ptx))
-    assert copies == ({("ca", "4"), ("ca", "8"), ("cg", "16")} if gpu.product and gpu.copies_ahead else set())
+    assert copies == ({("ca", "4"), ("ca", "8"), ("cg", "16")} if gpu.copies_ahead else set())
     assert "vote.sync.ballot" in ptx and "shfl" not in ptx
 
 

@@ -44,14 +44,14 @@ def check(kernel: Kernel, arch: str) -> None:
 
 @pytest.mark.parametrize(
     ("arch", "shape", "step"),
-    [("sm_75", "m8n8k128", 4), ("sm_80", "m16n8k256", 1), ("sm_90", "m16n8k256", 3), ("sm_100", "", 2)],
+    [("sm_75", "m8n8k128", 4), ("sm_80", "m16n8k256", 1), ("sm_90", "m16n8k256", 3), ("sm_100", "m16n8k32", 2)],
 )
 def test_binary_convolutions(arch, shape, step):
     names = list(BINARY)[::step]
     made = [kernel for kernel in kernels(BINARY, names, arch) if kernel.rule.startswith("bconv2d")]
-    on_tensor_cores = [kernel for kernel in made if shape and shape in kernel.rule]
+    on_tensor_cores = [kernel for kernel in made if shape in kernel.rule]
     assert len(made) == len(names)
-    assert len(on_tensor_cores) == (len(set(names) - {"groups", "small map", "three filters"}) if shape else 0)
+    assert len(on_tensor_cores) == len(set(names) - {"groups", "small map", "three filters"})
     for kernel in made:
         check(kernel, arch)
 
@@ -100,10 +100,9 @@ def test_a_kernel_may_write_over_what_it_reads():
 
 
 def test_the_table_has_a_product_of_each_kind():
-    assert [gpu.product and (gpu.product.shape, gpu.product.operation) for gpu in GPUS] == [
-        ("m8n8k128", "xor"),
-        *[("m16n8k256", "xor")] * 3,
-        ("m16n8k256", "and"),
-        None,
-        None,
+    assert [(gpu.product.shape, gpu.product.operands, gpu.product.operation) for gpu in GPUS] == [
+        ("m8n8k128", "b1", "xor"),
+        *[("m16n8k256", "b1", "xor")] * 3,
+        ("m16n8k256", "b1", "and"),
+        *[("m16n8k32", "u8", "and")] * 2,
     ]

@@ -1,7 +1,7 @@
 """What the 32 threads of a warp do together, as the PTX manual defines it; arrays are [warps, 32], a register each.
 
-Of ``mma`` on single bits (sections "Matrix fragments for mma.m8n8k128" and "... for mma.m16n8k256"), with
-``group = lane / 4`` and ``pair = lane % 4``:
+Of ``mma`` on single bits, and on bytes (sections "Matrix fragments for mma.m8n8k128", "... for mma.m16n8k256" and "...
+for mma.m16n8k32"), with ``group = lane / 4`` and ``pair = lane % 4``:
 
 ========  ==========================================  =====================================  ==========================
 shape     register i of A holds                       register i of B holds                  register i of C, D is
@@ -10,6 +10,8 @@ m8n8k128  row group, bits 32*pair ..                  column group, bits 32*pair
 m16n8k256 row group + 8*(i % 2),                      column group, bits 32*pair + 128*i ..  [group + 8*(i / 2),
           bits 32*pair + 128*(i / 2) ..                                                       2*pair + i % 2]
 ========  ==========================================  =====================================  ==========================
+
+m16n8k32 is as m16n8k256, with four bytes where that has 32 bits.
 """
 
 from collections.abc import Callable
@@ -23,7 +25,10 @@ _GROUP, _PAIR = _LANE // 4, _LANE % 4
 
 @dataclass(frozen=True)
 class Product:
-    """One instruction: where registers lie in its tiles of words and sums, as (rows, columns) [registers, 32]."""
+    """One instruction: where registers lie in its tiles of words and sums, as (rows, columns) [registers, 32].
+
+    count : words of both -> what each pair adds to a sum.
+    """
 
     rows: int
     columns: int
@@ -31,7 +36,7 @@ class Product:
     a: list[tuple[np.ndarray, np.ndarray]]
     b: list[tuple[np.ndarray, np.ndarray]]
     c: list[tuple[np.ndarray, np.ndarray]]
-    combine: Callable
+    count: Callable
 
     @property
     def inputs(self) -> int:
@@ -40,20 +45,36 @@ class Product:
 
 
 def product_of(words: list[str]) -> Product:
-    """The instruction that modifiers name: "m8n8k128" or "m16n8k256", and "xor" or "and"."""
-    combine = np.bitwise_xor if "xor" in words else np.bitwise_and
-    assert ("xor" in words) != ("and" in words) and words.count("b1") == 2 and "popc" in words, words
+    """The instruction that modifiers name: "m8n8k128" or "m16n8k256", and "xor" or "and"; or "m16n8k32" of "u8"."""
+    if "m16n8k32" in words:
+        assert words.count("u8") == 2, words
+        count = _dot_of_bytes
+    else:
+        assert ("xor" in words) != ("and" in words) and words.count("b1") == 2 and "popc" in words, words
+        count = _ones_of_xor if "xor" in words else _ones_of_and
     if "m8n8k128" in words:
         a = b = [(_GROUP, _PAIR)]
-        return Product(8, 8, 4, a, b, [(_GROUP, 2 * _PAIR + i) for i in range(2)], combine)
-    assert "m16n8k256" in words, words
+        return Product(8, 8, 4, a, b, [(_GROUP, 2 * _PAIR + i) for i in range(2)], count)
+    assert "m16n8k256" in words or "m16n8k32" in words, words
     return Product(
         16, 8, 8,
         [(_GROUP + 8 * (i % 2), _PAIR + 4 * (i // 2)) for i in range(4)],
         [(_GROUP, _PAIR + 4 * i) for i in range(2)],
         [(_GROUP + 8 * (i // 2), 2 * _PAIR + i % 2) for i in range(4)],
-        combine,
+        count,
     )  # fmt: skip
+
+
+def _ones_of_xor(a, b):
+    return np.bitwise_count(a ^ b).astype(np.uint32)
+
+
+def _ones_of_and(a, b):
+    return np.bitwise_count(a & b).astype(np.uint32)
+
+
+def _dot_of_bytes(a, b):
+    return sum(((a >> i) & 255) * ((b >> i) & 255) for i in (0, 8, 16, 24))
 
 
 def multiply(product: Product, registers: list[np.ndarray]) -> list[np.ndarray]:
@@ -70,7 +91,7 @@ def multiply(product: Product, registers: list[np.ndarray]) -> list[np.ndarray]:
             tile[:, row, column] = rest.pop(0)
         operands.append(tile)
     a, b, c = operands
-    d = c + np.bitwise_count(product.combine(a[:, :, None], b[:, None])).astype(np.uint32).sum(axis=3, dtype=np.uint32)
+    d = c + product.count(a[:, :, None], b[:, None]).sum(axis=3, dtype=np.uint32)
     return [d[:, row, column] for row, column in product.c]
 
 

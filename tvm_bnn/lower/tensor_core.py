@@ -9,7 +9,7 @@ Rows are pixels of the result, columns filters, and the depth is the words of a 
 The matrices are padded to whole tiles with zeros, which count nothing. Words beyond the plane are those of padding, so
 every sum has all of its terms (``base`` in ``anchors.convolution`` takes back what they add).
 
-Where a tensor core has no xor, it counts common bits:
+Where a tensor core has no xor (of bits, or of bytes that are 0 or 1), it counts common bits:
 ``popcount(a ^ b) = popcount(a) + popcount(b) - 2 * popcount(a & b)``. The ones of a filter are a constant, those of a
 window are counted besides, in stage ``ones``; ``count`` puts both together.
 """
@@ -20,6 +20,7 @@ from collections.abc import Callable
 import numpy as np
 from tvm import relax, te, tirx
 
+from tvm_bnn.gpus import BitProduct
 from tvm_bnn.lower.layout import WORD, padded_channels, round_up
 from tvm_bnn.lower.reader import Reader
 from tvm_bnn.lower.tally import Table, Tally, different_bits_tally
@@ -28,15 +29,20 @@ from tvm_bnn.relay_passes.rewriter import shape_of
 #: Pixels that a map has at least; a block has tiles of so many, of large maps (4,096 pixels and more) up to twice that.
 PIXELS, MOST_PIXELS = 64, 128
 _LARGE = 4096
-#: Words of a tap, which lie side by side, that are copied at once: at most.
-_RUN = 4
+#: Words that lie side by side, of a tap or of a filter, and are copied at once: at most.
+RUN = 4
+
+
+def step(product: BitProduct) -> int:
+    """Words of which a window has a multiple: those of a product, and of a copy."""
+    return max(product.depth // WORD, RUN)
 
 
 def takes(call: relax.Call, target) -> bool:
-    """Whether a binary convolution goes to tensor cores: there are some that take bits, and it has a tile for them."""
+    """Whether a binary convolution goes to tensor cores: there are some, and it has a tile for them."""
     batch, filters, height, width = shape_of(call)
     filled = padded_channels(filters) >= WORD and batch * height * width >= PIXELS
-    return bool(target.gpu and target.gpu.product) and int(call.attrs["groups"]) == 1 and filled
+    return target.gpu is not None and int(call.attrs["groups"]) == 1 and filled
 
 
 def tally_of_products(
@@ -58,8 +64,8 @@ def tally_of_products(
     _, _, columns, held = weight.shape
     pixels, words = batch * height * width, math.prod(weight.shape[1:])
     rows = round_up(pixels, MOST_PIXELS if pixels >= _LARGE else PIXELS)
-    depth = round_up(words, product.depth // WORD)
-    run = math.gcd(held, _RUN)
+    depth = round_up(words, step(product))
+    run = math.gcd(held, RUN)
     runs = held // run
 
     def element(m, part, place):

@@ -84,7 +84,7 @@ def test_ceilings_are_plausible(target):
     assert 1e10 < found.copy[256 * ceilings.MB].per_s < 3e13
     best, _ = found.best_bits
     native = target.gpu.product
-    if native is not None:
+    if native.operands == "b1":
         assert native.operation in best
         assert found.best_bits[1].per_s > 2 * max(rate.per_s for rate in found.halves.values())
     # no more than one product of the widest kind by each multiprocessor in a cycle
