@@ -31,6 +31,7 @@ from tvm_bnn.schedules import (
 )
 from tvm_bnn.schedules.ballot import gather_by_ballots
 from tvm_bnn.schedules.decide import Decide, DecisionError, Given, by_default
+from tvm_bnn.schedules.divided_indices import with_hidden_divisions
 from tvm_bnn.schedules.registers import PIPELINE
 from tvm_bnn.schedules.tiles import load_configurations
 
@@ -106,6 +107,7 @@ def schedule_function(func: tirx.PrimFunc, family: str, target, decide: Decide =
     scheduled = sch.mod["main"]
     if target.gpu is not None:  # while they are sums still: those that threads take together
         scheduled = LowerCrossThreadReduction()(tvm.IRModule({"main": gather_by_ballots(scheduled)}))["main"]
+        scheduled = with_hidden_divisions(scheduled)
     scheduled = share_memory(load_configurations(bound_sums(scheduled)))
     if target.gpu is None:
         scheduled = fused_steps(scheduled, target)

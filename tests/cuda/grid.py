@@ -7,7 +7,7 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 
-from tests.schedules import test_branches
+from tests.schedules import test_branches, test_upsampled_branches
 from tests.schedules.conftest import build, definition
 from tests.schedules.test_binary_conv import conv
 from tvm_bnn import ops, targets
@@ -37,6 +37,9 @@ BINARY: dict[str, Callable] = {
     "residual": _next_layer,
     "branches": test_branches.branches(test_branches.same(3), test_branches.same(1), channels=32),
     "gated branches": test_branches.gated(test_branches.same(3), test_branches.same(1), channels=32, out="bits"),
+    "upsampled": test_upsampled_branches.merged(
+        (2, 2), test_upsampled_branches.same(), lateral=[test_upsampled_branches.same(1)], size=(8, 8)
+    ),
     "large map": conv(32, 64, size=(64, 65), out="bits"),
     "groups": conv(64, 64, groups=2, size=(5, 6)),
     "small map": conv(64, 64, size=(4, 5)),
