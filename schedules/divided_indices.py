@@ -9,7 +9,8 @@ look into.
 from tvm import tirx
 from tvm.ir.expr import TensorLoad
 
-from tvm_bnn.lower.expressions import Expr, rebuilt_expression
+from tvm_bnn.lower.expressions import rebuilt_expression
+from tvm_bnn.lower.index import Scalar
 from tvm_bnn.lower.statements import rebuilt
 
 #: No index is below minus so many times its divisor.
@@ -27,11 +28,11 @@ def _statement(stmt: tirx.Stmt) -> tirx.Stmt:
     return rebuilt(stmt, _statement)
 
 
-def _loads(expr: Expr) -> Expr:
+def _loads(expr: Scalar) -> Scalar:
     return rebuilt_expression(expr, _hidden if isinstance(expr, TensorLoad) else _loads)
 
 
-def _hidden(index: Expr) -> Expr:
+def _hidden(index: Scalar) -> Scalar:
     made = rebuilt_expression(index, _hidden)
     if not isinstance(made, tirx.FloorDiv | tirx.FloorMod) or not isinstance(made.b, tirx.IntImm):
         return made

@@ -7,6 +7,9 @@ from tvm.script import tirx as T
 
 from tvm_bnn.schedules.divided_indices import with_hidden_divisions
 
+# mypy: disable-error-code="valid-type"
+# (TVMScript writes shapes where Python expects types)
+
 NUMBERS = np.arange(99 * 16, dtype="int32").reshape(99, 16)
 
 

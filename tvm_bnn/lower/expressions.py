@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 
-import tvm
 from tvm import tirx
 from tvm.ir import Call
 from tvm.ir.expr import TensorLoad
 
-Expr = tvm.ir.Expr
-Part = Callable[[Expr], Expr]
+from tvm_bnn.lower.index import Scalar
+
+Part = Callable[[Scalar], Scalar]
 
 
-def rebuilt_expression(expr: Expr, part: Part) -> Expr:
+def rebuilt_expression(expr: Scalar, part: Part) -> Scalar:
     """An expression with ``part`` of each expression in it; variables and constants as they are."""
     if isinstance(expr, TensorLoad):
         return tirx.BufferLoad(expr.source, [part(index) for index in expr.indices])
