@@ -17,7 +17,7 @@ _COMMITTED = "async_commit_queue_scope"
 
 @tirx.transform.prim_func_pass(opt_level=0, name="CopyAhead")
 class CopyAhead:
-    """``with_copies`` of every function that is launched."""
+    """Copies ahead in every function that is launched."""
 
     def transform_function(self, func: tirx.PrimFunc, _module: tvm.IRModule, _context) -> tirx.PrimFunc:
         """Rewrite one function."""

@@ -18,7 +18,7 @@ _LEAST = 1 << 16
 
 
 def with_hidden_divisions(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """A scheduled kernel whose loads divide so, where a quotient or a rest is of a sum with a constant."""
+    """A scheduled kernel whose loads divide so, where a quotient or a rest is of a sum or a difference."""
     return func.with_body(_statement(func.body))
 
 
