@@ -18,7 +18,7 @@ class Layer:
     macs : multiply-accumulates of one inference, padded taps included.
     planes : pairs of an activation's and the weights' bit planes that are convolved; 1 where both have two levels.
     epilogue : how its bits are made: "integer threshold" ..., or "float", with the reason; "softmax: 65 weights".
-    precision : of a float layer: "fp32", "bf16" or "int8"; stays_fp32 : why it is not the one that was asked for.
+    precision : of a float layer: "fp32", "tf32", "bf16" or "int8"; stays_fp32 : why it is not what was asked for.
     """
 
     path: str

@@ -2,7 +2,7 @@
 
 #: Operators whose result at an index depends only on their operands at that index (with broadcasting).
 ELEMENTWISE = frozenset(
-    "bnn.affine bnn.interval bnn.quantize bnn.bfloat16 "
+    "bnn.affine bnn.interval bnn.quantize bnn.bfloat16 bnn.tfloat32 "
     "relax.add relax.subtract relax.multiply relax.divide relax.maximum relax.minimum relax.power "
     "relax.floor_divide relax.floor_mod "
     "relax.equal relax.not_equal relax.less relax.less_equal relax.greater relax.greater_equal "

@@ -1,4 +1,4 @@
-"""Round float convolutions and linear layers: operands of 8 bits, or of bfloat16.
+"""Round float convolutions and linear layers: operands of 8 bits, of bfloat16 or of tf32.
 
 With constant weights w and an activation x, of which s = ``most / 127`` is the unit of a tensor and ``t[o]`` that of a
 filter, ``t[o] = max|w[o]| / 127``:
@@ -8,8 +8,10 @@ int8   ``conv(x, w)  ->  affine(conv(quantize(x, 1/s), round(w / t)), s * t, 0)`
        integer 0. FoldAffine then merges the factor into what follows.
 bf16   ``conv(x, w)  ->  conv(bfloat16(x), bfloat16(w))``
        The products are exact in float32; the reference takes their sum in the order of every float convolution, a unit
-       for such products in its own. With n products and u = 2**-24 either is within n * u * sum|x * w| (to first order)
-       of the true sum, plus n times the smallest normal number where the unit flushes smaller ones to 0.
+       for such products in its own. With n products and u = 2**-24, AMX's and the reference's are within
+       n * u * sum|x * w| (to first order) of the true sum, plus n times the smallest normal number where the unit
+       flushes smaller ones to 0.
+tf32   the same with 11 significant bits instead of 8, as NVIDIA's tensor cores have them.
 
 ``matmul(x[..., K], w[K, M])`` is a 1x1 convolution over a row of pixels and becomes one.
 
@@ -25,7 +27,7 @@ import tvm
 from tvm import relax
 
 from tvm_bnn import ops
-from tvm_bnn.arithmetic import QUANTIZED, bfloat16
+from tvm_bnn.arithmetic import QUANTIZED, bfloat16, tfloat32
 from tvm_bnn.ops import BConv2DAttrs
 from tvm_bnn.relay_passes.decisions import Decisions, Layer
 from tvm_bnn.relay_passes.fold_affine import FoldAffine
@@ -33,7 +35,9 @@ from tvm_bnn.relay_passes.fold_constants import is_constant, value_of
 from tvm_bnn.relay_passes.rewriter import DataflowRewriter, bindings_of, dtype_of, op_name, run_rewriter, shape_of
 
 #: What float layers may compute in.
-PRECISIONS = ("fp32", "bf16", "int8")
+PRECISIONS = ("fp32", "tf32", "bf16", "int8")
+#: Those of floats: what rounds an activation, and what rounds weights.
+_ROUNDING = {"bf16": (ops.bfloat16, bfloat16), "tf32": (ops.tfloat32, tfloat32)}
 _NO_KERNEL = "there are fp32 kernels only for this operator"
 
 
@@ -65,7 +69,8 @@ def reduce_precision(
 ) -> tvm.IRModule:
     """Round the float layers of an optimized module; their records say what became of each.
 
-    precision : "bf16" or "int8". most : for int8, the magnitude that becomes 127 by the name of each of `activations`.
+    precision : "tf32", "bf16" or "int8". most : for int8, the magnitude that becomes 127 by the name of each of
+    `activations`.
     """
     run = [
         FloatPrecision(decisions, precision, most),
@@ -106,9 +111,10 @@ class _Rounder(DataflowRewriter):
         self, data: relax.Var, weight: np.ndarray, geometry: BConv2DAttrs, span, name: str, layer: Layer | None
     ) -> relax.Expr:
         """The convolution in fewer bits; the layer's value becomes its sum."""
-        if self.precision == "bf16":
+        if self.precision in _ROUNDING:
             scale = None
-            total = _conv2d(self.emit(ops.bfloat16(data)), bfloat16(weight), geometry, "float32", span)
+            rounds, round_weight = _ROUNDING[self.precision]
+            total = _conv2d(self.emit(rounds(data)), round_weight(weight), geometry, "float32", span)
         else:
             inverse = np.float32(QUANTIZED / (self.most[name] or QUANTIZED))
             integers, units = quantized_filters(weight)

@@ -37,6 +37,8 @@ def _with_copies(stmt: tirx.Stmt) -> tirx.Stmt:
     there, read = tirx.const(True), stmt.value
     if isinstance(read, tvm.ir.Call) and read.op.name == "prim.if_then_else" and _is_zero(read.args[2]):
         there, read, _ = read.args
+    if isinstance(read, tvm.ir.Call) and read.op.name == "prim.reinterpret":  # a number's bits
+        (read,) = read.args
     if not _is_load(read):
         return stmt
     (to,), (source,) = stmt.indices, read.indices

@@ -1,4 +1,4 @@
-"""Binary convolutions on tensor cores: a block has a tile of pixels x filters, and each of its warps a part of that.
+"""Convolutions on tensor cores: a block has a tile of pixels x filters, and each of its warps a part of that.
 
     blocks of filters, blocks of pixels:
         for each convolution that the epilogue joins:
@@ -6,7 +6,7 @@
             for each chunk of the window's words:
                 copy the next chunk of all pixels, and of all filters    shared memory, all threads
                 for each tile of words, of the warp's pixels, of its filters:
-                    sums += popcount(pixels (*) filters)                 registers of a warp
+                    sums += pixels (*) filters                           registers of a warp
             store the sums                                               shared memory
         values that read them, a thread an element                       as any kernel's (``threads``)
 
@@ -20,23 +20,26 @@ once, find each word in another bank.
 import math
 from typing import NamedTuple
 
-from tvm import tirx
+from tvm import ir, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from tvm_bnn.gpus import WARP, BitProduct, Gpu
+from tvm_bnn.gpus import WARP, Gpu, Product
 from tvm_bnn.lower.layout import WORD
-from tvm_bnn.lower.tensor_core import MOST_PIXELS, RUN, step
+from tvm_bnn.lower.tensor_core import MOST_PIXELS, OPERANDS, RUN, step
 from tvm_bnn.schedules import threads
-from tvm_bnn.schedules.bit_products import instructions, lane_of, register_of, registers
 from tvm_bnn.schedules.decide import Decide, by_default, divisors
 from tvm_bnn.schedules.stages import Stages, extent, inner_loops
 from tvm_bnn.schedules.threads import Nest
+from tvm_bnn.schedules.tile_products import instructions, lane_of, register_of, registers
 
 
 class Sums(NamedTuple):
-    """What a kernel multiplies: pixels and filters, padded to tiles, and the words of each convolution's window."""
+    """What a kernel multiplies, and by which product: pixels and filters, padded to tiles, and the words of each
+    convolution's window.
+    """
 
+    product: Product
     pixels: int
     filters: int
     words: tuple[int, ...]
@@ -55,11 +58,11 @@ class TensorTile(NamedTuple):
         """Of a block."""
         return self.warps_of_pixels * self.warps_of_filters
 
-    def rows(self, product: BitProduct) -> int:
+    def rows(self, product: Product) -> int:
         """Pixels of a block."""
         return self.warps_of_pixels * self.pixels * product.rows
 
-    def columns(self, product: BitProduct) -> int:
+    def columns(self, product: Product) -> int:
         """Filters of a block."""
         return self.warps_of_filters * self.filters * product.columns
 
@@ -68,11 +71,15 @@ class TensorTile(NamedTuple):
 _SUMS, _WARPS, _CHUNK = 64, 8, 24
 
 
-def sums_of(sch: Schedule, stages: Stages) -> Sums:
-    """What the convolutions of a kernel multiply."""
-    shapes = [[extent(sch, loop) for loop in sch.get_loops(sch.get_sblock(name))] for name in _sums(stages)]
+def sums_of(sch: Schedule, stages: Stages, gpu: Gpu) -> Sums:
+    """What the convolutions of a kernel multiply: bits of all that one epilogue joins, or numbers of a single one."""
+    blocks = [sch.get_sblock(name) for name in _sums(stages)]
+    shapes = [[extent(sch, loop) for loop in sch.get_loops(block)] for block in blocks]
     pixels, filters, _ = shapes[0]
-    return Sums(pixels, filters, tuple(words for _, _, words in shapes))
+    operands = sch.get(blocks[0]).annotations.get(OPERANDS)
+    product = gpu.product if operands is None else gpu.product_of(str(operands))
+    assert product is not None, operands
+    return Sums(product, pixels, filters, tuple(words for _, _, words in shapes))
 
 
 def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
@@ -80,7 +87,7 @@ def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
 
     Those whose sums fit the shared memory of a block as well, if there are any.
     """
-    product, found = gpu.product, []
+    product, found = sums.product, []
     for pixels in divisors(math.gcd(sums.pixels, MOST_PIXELS) // product.rows):
         for columns in divisors(sums.filters // product.columns):
             if columns * product.columns % WORD:
@@ -100,9 +107,9 @@ def shared_bytes(tile: TensorTile, sums: Sums, gpu: Gpu) -> int:
     As TVM allocates it: sums take the place of the larger operand, which was read by then and of which the next
     convolution has another; of a single one nothing else is stored.
     """
-    product = gpu.product
+    product = sums.product
     rows, columns = tile.rows(product), tile.columns(product)
-    pitch = max(_pitch(words, gpu) for words in sums.words)
+    pitch = max(_pitch(words, product, gpu) for words in sums.words)
     count, larger = len(sums.words), max(rows, columns) * pitch
     stored = max(count * rows * columns, (count - 1) * larger) if count > 1 else max(rows * columns - larger, 0)
     ones = count * rows if product.operation == "and" else 0
@@ -120,13 +127,13 @@ def choose_tile(sums: Sums, gpu: Gpu) -> TensorTile:
     Of each block: products, for which a multiprocessor has four units; their loads; copies with their indices, of which
     those of a window are dearer; and the epilogue.
     """
-    product = gpu.product
-    left, right = product.rows // 8, 1  # registers of a tile for each 128 bits
+    product = sums.product
+    left, right = product.rows // 8, 1  # registers of a tile for each four words
 
     def clocks(tile: TensorTile) -> float:
         rows, columns = tile.rows(product), tile.columns(product)
         blocks = -(-sums.pixels // rows) * -(-sums.filters // columns)
-        parts, steps = product.depth // 128, sum(sums.words) * WORD // product.depth
+        parts, steps = product.words // 4, sum(sums.words) // product.words
         products = tile.pixels * tile.filters * product.instructions
         of_warp = steps * (products * 8 + parts * (left * tile.pixels + right * tile.filters) * 4)
         copied = sum(sums.words) * (rows * 24 + columns * 8) / WARP / min(tile.warps, 4)
@@ -138,18 +145,20 @@ def choose_tile(sums: Sums, gpu: Gpu) -> TensorTile:
 
 def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
     """Schedule a kernel of the "tensor_conv" family in place; returns the name of the rule."""
-    gpu, product, stages = target.gpu, target.gpu.product, Stages.of(sch)
-    sums = sums_of(sch, stages)
+    gpu, stages = target.gpu, Stages.of(sch)
+    sums = sums_of(sch, stages, gpu)
+    product = sums.product
     tile = decide("tile", tiles(sums, gpu), choose_tile(sums, gpu))
     if stages.starting("joint"):
         for name in stages.starting("count"):
             sch.compute_inline(sch.get_sblock(name))
-    block = _Block(sch, tile, gpu)
+    block = _Block(sch, tile, product, gpu)
     if fits(tile, sums, gpu):
         block.together()
     else:
         block.apart()
-    return f"bconv2d-{target.isa}-{product.shape}-{tile.rows(product)}x{tile.columns(product)}"
+    kind = "bconv2d" if product.of_bits else f"conv2d-{product.operands}"
+    return f"{kind}-{target.isa}-{product.shape}-{tile.rows(product)}x{tile.columns(product)}"
 
 
 def _sums(stages: Stages) -> list[str]:
@@ -162,28 +171,28 @@ def _of(name: str, stage: str) -> str:
     return name.replace("acc", stage)
 
 
-def _chunk(words: int, product: BitProduct) -> int:
+def _chunk(words: int, product: Product) -> int:
     """Words of a window that are copied at once."""
     least = step(product)
     return least * max(divisors(words // least, _CHUNK // least))
 
 
-def _copies_ahead(words: int, gpu: Gpu) -> bool:
+def _copies_ahead(words: int, product: Product, gpu: Gpu) -> bool:
     """Whether chunks of a window are copied while those before are multiplied."""
-    return gpu.copies_ahead and _chunk(words, gpu.product) < words
+    return gpu.copies_ahead and _chunk(words, product) < words
 
 
-def _pitch(words: int, gpu: Gpu) -> int:
+def _pitch(words: int, product: Product, gpu: Gpu) -> int:
     """Words of shared memory for a row of an operand: of one chunk or two, each an odd number of four words."""
-    chunk = _chunk(words, gpu.product)
-    return (2 if _copies_ahead(words, gpu) else 1) * (chunk + (4 - chunk) % 8)
+    chunk = _chunk(words, product)
+    return (2 if _copies_ahead(words, product, gpu) else 1) * (chunk + (4 - chunk) % 8)
 
 
 class _Block:
     """The schedule of a kernel, while it is made."""
 
-    def __init__(self, sch: Schedule, tile: TensorTile, gpu: Gpu) -> None:
-        self.sch, self.tile, self.gpu, self.product = sch, tile, gpu, gpu.product
+    def __init__(self, sch: Schedule, tile: TensorTile, product: Product, gpu: Gpu) -> None:
+        self.sch, self.tile, self.product, self.gpu = sch, tile, product, gpu
         self.stages = Stages.of(sch)
         self.home: dict[str, Nest] = {}
         self.tiled: list[tuple[LoopRV, str]] = []  # loops of tiles, and what each becomes
@@ -243,7 +252,7 @@ class _Block:
         scope : where to. at : the loop over blocks whose body reads it; None for blocks of its own.
         """
         sch, product, tile = self.sch, self.product, self.tile
-        rows, columns, words = product.rows, product.columns, product.depth // WORD
+        rows, columns, words = product.rows, product.columns, product.words
         acc = sch.get_sblock(name)
         stored = sch.cache_write(acc, 0, "warp")
         sch.set_scope(stored, 0, scope)
@@ -275,7 +284,7 @@ class _Block:
         self._copy(window, ko)
         self._copy(sch.cache_read(acc, _operand(sch, acc, "weight"), "shared"), ko)
         begin = sch.get_loops(sch.decompose_reduction(acc, ko))[-2]
-        if _copies_ahead(depth, self.gpu):
+        if _copies_ahead(depth, product, self.gpu):
             sch.annotate(ko, "software_pipeline_stage", [0, 0, 1])  # both copies, products
             sch.annotate(ko, "software_pipeline_order", [0, 1, 2])
             sch.annotate(ko, "software_pipeline_async_stages", [0])
@@ -292,7 +301,10 @@ class _Block:
         _, warp, lane = sch.split(sch.fuse(row, part), [None, self.tile.warps, WARP])
         sch.bind(warp, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")
-        sch.vectorize(words)
+        if _is_copied(sch.get(operand).body.value):
+            sch.vectorize(words)
+        else:  # words that are put together, of elements that are rounded here, say
+            sch.unroll(words)
 
     def _count_ones(self, name: str, at: LoopRV) -> None:
         """Count the ones of the block's windows, a thread a pixel."""
@@ -310,6 +322,13 @@ class _Block:
         sch.unroll(place)
         sch.decompose_reduction(ones, part)
         self.home[name] = Nest(at, at, 0)
+
+
+def _is_copied(value: ir.Expr) -> bool:
+    """Whether a word lies in memory as it is, or is a border's."""
+    while isinstance(value, ir.Call) and value.op.name in ("prim.if_then_else", "prim.reinterpret"):
+        value = value.args[1 if value.op.name == "prim.if_then_else" else 0]
+    return isinstance(value, ir.TensorLoad)
 
 
 def _operand(sch: Schedule, acc: SBlockRV, prefix: str) -> int:

@@ -247,14 +247,29 @@ def test_quantize_rounds_half_to_even_and_limits():
     assert arithmetic.quantize(x / 4, np.float32(4)).tolist() == wanted
 
 
+def test_tfloat32_has_eleven_significant_bits():
+    rng = np.random.default_rng(4)
+    kept = rng.integers(0, 1 << 19, 1 << 12, dtype=np.uint32) << 13
+    x = np.concatenate([random_floats(rng, 1 << 16), (kept + 0x1000).view(np.float32)])  # and halfway between two
+    x = x[np.isfinite(x) & (np.abs(x) < 3e38) & (np.abs(x) > 1e-30)]
+    fraction, exponent = np.frexp(x.astype(np.float64))
+    wanted = np.ldexp(np.rint(fraction * 2.0**11), exponent - 11)  # to even
+    np.testing.assert_array_equal(arithmetic.tfloat32(x), wanted)
+    assert not (arithmetic.tfloat32(x).view(np.uint32) & 0x1FFF).any()
+    odd = np.array([np.inf, -np.inf, 3.4028235e38, -0.0, 1e-45], np.float32)
+    assert_same_bits(arithmetic.tfloat32(odd), np.array([np.inf, -np.inf, np.inf, -0.0, 0], np.float32))
+    assert np.isnan(arithmetic.tfloat32(np.array([0x7FFFFFFF, 0x7F800001], np.uint32).view(np.float32))).all()
+
+
 @pytest.mark.parametrize("mcpu", [None, "x86-64-v3"])
-@pytest.mark.parametrize("name", ["bfloat16", "quantize"])
+@pytest.mark.parametrize("name", ["bfloat16", "tfloat32", "quantize"])
 def test_generated_code_rounds_alike(name, mcpu):
     rng = np.random.default_rng(7)
     x = np.concatenate([rng.normal(size=1 << 15) * 100, np.arange(-256, 256) / 2]).astype(np.float32)
     x = np.concatenate([x, rng.integers(0, 2**32, 1 << 15, dtype=np.uint32).view(np.float32)])
     function = {
         "bfloat16": arithmetic.bfloat16,
+        "tfloat32": arithmetic.tfloat32,
         # floats go in and out of the compiled function
         "quantize": lambda v: arithmetic.quantize(v, arithmetic._f32_like(1.5, v)).astype("float32"),
     }[name]

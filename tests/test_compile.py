@@ -401,6 +401,8 @@ def test_float_precision_is_named(capsys):
     assert main(["user_networks:Transposed", "--input-shape", "1,3,8,8", "--float-precision", "bf16"]) == 0
     shown = capsys.readouterr().out
     assert "fp32: up (conv2d_transpose): there are fp32 kernels only for this operator" in shown
+    assert main(["user_networks:net", "--float-precision", "tf32"]) == 0
+    assert "tf32 is only rounded to here: this target multiplies in fp32" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", ["png", "npy", "npz"])
@@ -421,7 +423,7 @@ def test_ranges_come_from_what_is_given(networks, capsys, ending):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"float_precision": "fp16"}, "found float_precision='fp16'; accepted are fp32, bf16, int8"),
+        ({"float_precision": "fp16"}, "found float_precision='fp16'; accepted are fp32, tf32, bf16, int8"),
         ({"calibration": [IMAGE]}, "only int8 has ranges"),
         ({"float_precision": "int8", "calibration": "x.png"}, "accepted is a list"),
         ({"float_precision": "int8", "calibration": [IMAGE.double()]}, "float64"),

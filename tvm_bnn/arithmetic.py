@@ -196,9 +196,21 @@ def _define(function):
 @_define
 def bfloat16(x: Value) -> Value:
     """x rounded to nearest even at 8 significant bits, as a float32 whose low half is 0; NaN stays NaN."""
+    return _without_last(16, x)
+
+
+@_define
+def tfloat32(x: Value) -> Value:
+    """x rounded to nearest even at 11 significant bits, as a float32 whose last 13 bits are 0; NaN stays NaN."""
+    return _without_last(13, x)
+
+
+def _without_last(count: int, x: Value) -> Value:
+    """x rounded to nearest even where so many last bits are 0."""
     bits = _bits(x)
-    odd = (bits >> _word(16, bits)) & _word(1, bits)
-    rounded = _from_bits((bits + _word(0x7FFF, bits) + odd) & _word(0xFFFF0000, bits))
+    odd = (bits >> _word(count, bits)) & _word(1, bits)
+    half, kept = (1 << count - 1) - 1, 0xFFFFFFFF >> count << count
+    rounded = _from_bits((bits + _word(half, bits) + odd) & _word(kept, bits))
     return select(_magnitude(x) <= _f32_like(float("inf"), x), rounded, float("nan"))
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SHIPPED = "tvm_bnn.examples.ding2024:demo"
 SHIPPED_NAME = "ding2024"
 SIGN_ZERO = ("plus", "minus", "exact")
-FLOAT_PRECISION = ("fp32", "bf16", "int8")
+FLOAT_PRECISION = ("fp32", "tf32", "bf16", "int8")
 INPUT_DTYPES = ("float32", "uint8")
 
 
@@ -75,7 +75,7 @@ def compile_model(
     require_binary : raise UnsupportedError where a convolution or linear layer stays float, outside allow_float.
     allow_float : patterns (as in file names) of the module paths of layers that may; by default the first and the last
         convolution or linear layer.
-    float_precision : what the float convolutions and linear layers compute in: "fp32", "bf16" or "int8".
+    float_precision : what the float convolutions and linear layers compute in: "fp32", "tf32", "bf16" or "int8".
     calibration : typical inputs that give the ranges of int8 (paths of images, .npy or .npz files, tensors, or tuples
         of them, one a call); by default the example inputs.
     input_dtype : "uint8" makes an artifact that reads the pixels of an image; the model's ``preprocessing`` (by default

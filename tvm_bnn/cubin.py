@@ -38,7 +38,7 @@ _EXTREMES = """
 #: zeros are stored).
 COPIES = {size: f"copy_{size}_bytes_or_zeros" for size in (4, 8, 16)}
 _COPY = """
-static __device__ __forceinline__ void {name}(unsigned* to, const unsigned* from, bool there) {{
+static __device__ __forceinline__ void {name}(void* to, const void* from, bool there) {{
   asm volatile("cp.async.{kind}.shared.global [%0], [%1], {size}, %2;" ::
                "r"((unsigned)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)), "r"(there ? {size} : 0)
                : "memory");

@@ -35,7 +35,7 @@ def rows(
     A row has path (of the torch module), op, shape (of the operands), decision ("binary" or "float"), reason and
     advice ("" for a binary layer), rule (of its schedule; "tvm" where TVM compiles it, "" where nothing is left of
     it), macs, planes (pairs of bit planes that are multiplied), epilogue (how the bits behind it are made), and of a
-    float layer precision ("fp32", "bf16" or "int8") and stays_fp32 (why it is not the one that was asked for).
+    float layer precision ("fp32", "tf32", "bf16" or "int8") and stays_fp32 (why it is not the one that was asked for).
     """
     kernels = _LayerKernels(decisions, optimized, kernel_of)
     rules, tuned = _rules(scheduled), _tuned(scheduled)

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs are rows of a table as well: what their tensor cores do with bits, and what a block of threads may use.
+"""NVIDIA GPUs are rows of a table as well: what their tensor cores multiply, and what a block of threads may use.
 
 A GPU is written `"cuda -arch=sm_90"`, as JSON, or as a tag of TVM's such as `"nvidia/geforce-rtx-3090"`;
 `targets.resolve` makes it a `Target`, whose `gpu` is the row. Code is made for one architecture, as machine code
@@ -22,48 +22,64 @@ WARP = 32
 #: Threads of a block, at most.
 MOST_THREADS = 1024
 
-#: Bytes of a row that one product of tiles of bytes takes.
-_BYTES = 32
+#: Elements of a 32-bit word, by what PTX calls them.
+_OF_WORD = {"b1": 32, "u8": 4, "s8": 4, "bf16": 2, "tf32": 1}
 
 
 @dataclass(frozen=True)
-class BitProduct:
-    """What a tensor core makes of tiles of bits: sums of ``popcount(a operation b)`` over ``depth`` bits.
+class Product:
+    """What a tensor core makes of two tiles of 32-bit words: sums over all of a row's elements.
 
-    rows, columns : of the tile of sums; the operands are rows x depth and columns x depth bits.
-    operation : "xor", or "and" where xor would be emulated by two of these.
-    operands : "b1", or "u8" where there is no product of bits: each is a byte then, 0 or 1, and a product of ``depth``
-    bits is several instructions.
+    rows, columns : of the tile of sums. words : of a row of the operands, which are rows x words and columns x words.
+    operands : "b1", bits; "s8", "bf16" or "tf32"; or "u8", where there is no product of bits: each is a byte then, 0 or
+    1, and a product is several instructions.
+    operation : of bits, whose ones are counted: "xor", or "and" where xor would be two of these; else "mul".
     """
 
     rows: int
     columns: int
-    depth: int
-    operation: str
-    operands: str = "b1"
+    words: int
+    operands: str
+    operation: str = "mul"
+
+    @property
+    def of_bits(self) -> bool:
+        """Whether words hold bits."""
+        return self.operands in ("b1", "u8")
+
+    @property
+    def sums(self) -> str:
+        """Dtype of the sums; of signed ones modulo 2**32, as TVM has them."""
+        return "float32" if self.operands in ("bf16", "tf32") else "uint32"
 
     @property
     def shape(self) -> str:
         """Of an instruction, as PTX names it, such as "m16n8k256"."""
-        return f"m{self.rows}n{self.columns}k{self.depth if self.operands == 'b1' else _BYTES}"
+        words = _WORDS_OF_BYTES if self.operands == "u8" else self.words
+        return f"m{self.rows}n{self.columns}k{words * _OF_WORD[self.operands]}"
 
     @property
     def instructions(self) -> int:
-        """How many a product of ``depth`` bits is."""
-        return 1 if self.operands == "b1" else self.depth // _BYTES
+        """How many a product is."""
+        return self.words * 32 // (_WORDS_OF_BYTES * 4) if self.operands == "u8" else 1
+
+
+#: Of a row of bits as bytes, for one instruction.
+_WORDS_OF_BYTES = 8
 
 
 @dataclass(frozen=True)
 class Gpu:
     """One architecture.
 
-    arch : as nvcc names it. product : of bits, in one native instruction.
+    arch : as nvcc names it. product : of bits, in one native instruction. others : products of numbers.
     called : an example of its products. multiprocessors : of the first of these.
     shared_memory : bytes that a block may use without asking for more.
     """
 
     arch: str
-    product: BitProduct
+    product: Product
+    others: tuple[Product, ...]
     called: str
     multiprocessors: int
     shared_memory: int = 48 << 10
@@ -79,21 +95,26 @@ class Gpu:
         """Whether threads need not wait for what they copy to shared memory (``cp.async``)."""
         return self.version >= (8, 0)
 
+    def product_of(self, operands: str) -> Product | None:
+        """The product of numbers that PTX names so; None where there is none."""
+        return next((each for each in self.others if each.operands == operands), None)
+
     def runs_on(self, version: tuple[int, int]) -> bool:
         """Whether a GPU of a compute capability runs code for this one."""
         return version[0] == self.version[0] and version[1] >= self.version[1]
 
 
-_AMPERE, _BLACKWELL = BitProduct(16, 8, 256, "xor"), BitProduct(16, 8, 128, "and", "u8")
+_AMPERE, _BLACKWELL = Product(16, 8, 8, "b1", "xor"), Product(16, 8, 4, "u8", "and")
+_NUMBERS = tuple(Product(16, 8, 8, operands) for operands in ("s8", "bf16", "tf32"))
 #: From ptxas 13.0 and the instructions that it makes: what is missing, it emulates by several.
 GPUS = (
-    Gpu("sm_75", BitProduct(8, 8, 128, "xor"), "T4, GeForce RTX 20", 40),
-    Gpu("sm_80", _AMPERE, "A100, A30", 108),
-    Gpu("sm_86", _AMPERE, "A10, GeForce RTX 30", 72),
-    Gpu("sm_89", _AMPERE, "L4, L40, GeForce RTX 40", 58),
-    Gpu("sm_90", BitProduct(16, 8, 256, "and"), "H100, H200", 132),
-    Gpu("sm_100", _BLACKWELL, "B200", 148),
-    Gpu("sm_120", _BLACKWELL, "GeForce RTX 50", 170),
+    Gpu("sm_75", Product(8, 8, 4, "b1", "xor"), (Product(8, 8, 4, "s8"),), "T4, GeForce RTX 20", 40),
+    Gpu("sm_80", _AMPERE, _NUMBERS, "A100, A30", 108),
+    Gpu("sm_86", _AMPERE, _NUMBERS, "A10, GeForce RTX 30", 72),
+    Gpu("sm_89", _AMPERE, _NUMBERS, "L4, L40, GeForce RTX 40", 58),
+    Gpu("sm_90", Product(16, 8, 8, "b1", "and"), _NUMBERS, "H100, H200", 132),
+    Gpu("sm_100", _BLACKWELL, _NUMBERS, "B200", 148),
+    Gpu("sm_120", _BLACKWELL, _NUMBERS, "GeForce RTX 50", 170),
 )
 
 

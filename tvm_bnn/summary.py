@@ -14,6 +14,7 @@ from tvm_bnn import explain
 from tvm_bnn.compiler import Compilation
 from tvm_bnn.lower.matrix import multiplies_bfloat16
 from tvm_bnn.stages import PassTime
+from tvm_bnn.targets import Target
 
 #: So many float layers, or layers with a chosen sign(0), are named.
 LISTED = 8
@@ -105,11 +106,20 @@ def _precision(made: Compilation) -> Iterable[str]:
         given = f"{count} input{'s' if count > 1 else ''}" if count else "the example input"
         source = f"; ranges from {given}"
     yield f"{made.float_precision:18} {_listed(lowered) if lowered else 'no layer'}{source}"
-    if made.float_precision == "bf16" and not multiplies_bfloat16(made.target):
-        yield "bf16 is only rounded to here: this target multiplies in fp32, so it saves no time"
+    if not _multiplies(made.float_precision, made.target):
+        yield f"{made.float_precision} is only rounded to here: this target multiplies in fp32, so it saves no time"
     for layer in layers:
         if layer.stays_fp32:
             yield f"fp32: {layer.path} ({layer.op}): {layer.stays_fp32}"
+
+
+def _multiplies(precision: str, target: Target) -> bool:
+    """Whether a target has products of numbers that are rounded so."""
+    if precision == "int8":
+        return True
+    if target.gpu is not None:
+        return target.gpu.product_of(precision) is not None
+    return precision == "bf16" and multiplies_bfloat16(target)
 
 
 def _lines(content: Mapping[str, Any], sign_zero: str, precision: Iterable[str]) -> Iterable[str]:

@@ -9,7 +9,9 @@ from tvm import relax, tirx
 
 from tests.schedules import test_branches, test_upsampled_branches
 from tests.schedules.conftest import build, definition
+from tests.schedules.test_bfloat16 import in_halves, in_tf32
 from tests.schedules.test_binary_conv import conv
+from tests.schedules.test_float_precision import conv as conv_of_numbers
 from tvm_bnn import ops, targets
 from tvm_bnn.lower import lower
 from tvm_bnn.schedules import schedule_module
@@ -47,6 +49,21 @@ BINARY: dict[str, Callable] = {
 }
 
 
+#: Convolutions of numbers that tensor cores take, of a map that is stored, or of an image whose planes lie apart. Their
+#: sums are exact of the fillings below.
+NUMBERS: dict[str, Callable] = {
+    "bf16": conv_of_numbers(64, 19, stored=True, padding=1, rounded=in_halves),
+    "bf16, odd channels": conv_of_numbers(33, 64, strides=2, size=(17, 20), stored=True, padding=1, rounded=in_halves),
+    "bf16, image": conv_of_numbers(3, 64, (7, 7), size=(17, 32), strides=2, padding=3, rounded=in_halves),
+    "tf32": conv_of_numbers(64, 33, dilation=2, stored=True, padding=2, rounded=in_tf32),
+    "tf32, image": conv_of_numbers(3, 32, size=(17, 32), batch=2, strides=2, padding=1, rounded=in_tf32),
+    "s8": conv_of_numbers(40, 64, stored=True, padding=1),
+    "s8, image": conv_of_numbers(3, 33, size=(17, 32), strides=2, padding=1),
+    "s8, few pixels": conv_of_numbers(64, 32, size=(5, 5), stored=True, padding=1),
+}
+EXACT = ("ties", "ties")
+
+
 class Kernel(NamedTuple):
     """A scheduled kernel, its arguments, and what they hold behind it by its definition."""
 
@@ -67,10 +84,12 @@ def target_of(arch: str) -> targets.Target:
     return targets.resolve(f"cuda -arch={arch}", gpu=True)
 
 
-def kernels(cases: dict[str, Callable], names: list[str], arch: str) -> list[Kernel]:
-    """All kernels of some cases, compiled into one module."""
+def kernels(
+    cases: dict[str, Callable], names: list[str], arch: str, constants: str = "normal", data_kind: str = "normal"
+) -> list[Kernel]:
+    """All kernels of some cases, compiled into one module; constants, data_kind : fillings of ``schedules.values``."""
     target = target_of(arch)
-    module, data, _ = build(cases, names, list(cases))
+    module, data, _ = build(cases, names, list(cases), constants, data_kind)
     lowered = lower(module, target, in_place=False)
     scheduled = schedule_module(lowered.module, lowered.family_of, target)
     return [

@@ -215,7 +215,7 @@ class _Threads:
         value = np.broadcast_to(self.value(stmt.value), self.count)
         at = owner[self.mask], index[self.mask]
         self._claim(memory, at, stmt)
-        memory.data[at] = value[self.mask].astype(memory.data.dtype)
+        memory.data[at] = _bits(value[self.mask].astype(str(stmt.buffer.dtype)), memory.data.dtype)
 
     def _claim(self, memory: Memory, at: tuple[np.ndarray, np.ndarray], stmt) -> None:
         """Note that threads write elements that nobody else has touched."""
@@ -239,7 +239,8 @@ class _Threads:
             self._claim(memory, at, stmt)
             taken = read.data[0, np.where(there, first[self.mask] + offset, 0)]
             memory.writer[at] = _ON_THE_WAY
-            self.copies[-1].append(_Copy(memory, at, self.number[self.mask], np.where(there, taken, 0)))
+            value = _bits(np.where(there, taken, taken.dtype.type(0)), memory.data.dtype)
+            self.copies[-1].append(_Copy(memory, at, self.number[self.mask], value))
 
     def _wait(self, left: int) -> None:
         """Wait for all groups of copies but so many: each thread then has what it has copied itself."""
@@ -313,7 +314,7 @@ class _Threads:
             before = memory.reader[at]
             memory.reader[at] = np.where((before == _NOBODY) | (before == who), who, _MANY)
             memory.reader[at] = np.where(memory.reader[at] == who, memory.reader[at], _MANY)
-        return memory.data[owner, index]
+        return _bits(memory.data[owner, index], np.dtype(str(expr.source.dtype)))
 
     def _Call(self, expr):
         name, arguments = expr.op.name.removeprefix("tirx.").removeprefix("prim."), list(expr.args)
@@ -378,8 +379,14 @@ class _Threads:
         made = warps.multiply(product, values[len(values) - product.inputs :])
         for register, value in zip(registers, made, strict=False):
             memory, owner, index = self._element(register.source, register.indices)
-            memory.data[owner[self.mask], index[self.mask]] = value.reshape(-1)[self.mask].astype(memory.data.dtype)
+            sums = value.reshape(-1)[self.mask].astype(str(register.source.dtype))
+            memory.data[owner[self.mask], index[self.mask]] = _bits(sums, memory.data.dtype)
         return np.array(0)
+
+
+def _bits(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The same bits as another dtype: buffers of several share memory."""
+    return values if values.dtype == dtype else np.ascontiguousarray(values).view(dtype)
 
 
 def _extents(stmt) -> Iterator[tuple[str, int]]:

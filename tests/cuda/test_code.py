@@ -4,14 +4,15 @@ import re
 
 import pytest
 
-from tests.cuda.grid import BINARY, module_of, target_of
+from tests.cuda.grid import BINARY, NUMBERS, module_of, target_of
 from tvm_bnn import cubin
 from tvm_bnn.errors import TargetError
 from tvm_bnn.gpus import GPUS
 from tvm_bnn.schedules.apply import machine_code
 
-#: Instructions of tensor cores on single bits, or on bytes, in PTX.
-PRODUCT = re.compile(r"mma\.sync\.aligned\.(m\d+n\d+k\d+)\.row\.col\.s32\.([bu]\d)\.[bu]\d\.s32(?:\.(xor|and)\.popc)?")
+#: Instructions of tensor cores in PTX: shape, operands, and the operation of bits.
+PRODUCT = re.compile(r"mma\.sync\.aligned\.(m\d+n\d+k\d+)\.row\.col\.[fs]32\.(\w+)\.\2\.[fs]32(?:\.(xor|and)\.popc)?\s")
+CASES = {**BINARY, **NUMBERS}
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def source():
 
     def source_for(gpu):
         if gpu.product not in written:
-            made = machine_code(module_of(BINARY, list(BINARY), gpu.arch), target_of(gpu.arch))
+            made = machine_code(module_of(CASES, list(CASES), gpu.arch), target_of(gpu.arch))
             written[gpu.product] = made.mod.imports[0].inspect_source()
         return written[gpu.product]
 
@@ -37,8 +38,11 @@ def test_kernels_compile_without_spills_to_the_native_product(source, gpu):
     assert len(spills) == len(set(re.findall(r"__global__ void __launch_bounds__\(\d+\) (\w+)\(", text)))
     assert set(spills) == {("0", "0", "0")}
     ptx = cubin.compiled(text, gpu.arch, "ptx").code.decode()
-    operation = gpu.product.operation if gpu.product.operands == "b1" else ""
-    assert set(PRODUCT.findall(ptx)) == {(gpu.product.shape, gpu.product.operands, operation)}
+    assert set(PRODUCT.findall(ptx)) == {
+        (product.shape, product.operands, product.operation if product.operands == "b1" else "")
+        for product in (gpu.product, *gpu.others)
+    }
+    assert len(set(re.findall(r"mma\.sync\S+", ptx))) == 1 + len(gpu.others)
     copies = set(re.findall(r"cp\.async\.(c[ag])\.shared\.global \[%r\d+\], \[%rd\d+\], (\d+), %r\d+;", ptx))
     assert copies == ({("ca", "4"), ("ca", "8"), ("cg", "16")} if gpu.copies_ahead else set())
     assert "vote.sync.ballot" in ptx and "shfl" not in ptx

@@ -8,7 +8,7 @@ from tvm import relax
 from tvm.relax.op.nn import conv2d
 
 from tests.cuda import simt
-from tests.cuda.grid import BINARY, Kernel, kernels, module_of, target_of
+from tests.cuda.grid import BINARY, EXACT, NUMBERS, Kernel, kernels, module_of, target_of
 from tests.schedules import test_binary_product, test_elementwise, test_float_conv, test_pooling
 from tests.schedules.conftest import build
 from tvm_bnn import ops
@@ -54,6 +54,26 @@ def test_binary_convolutions(arch, shape, step):
     assert len(on_tensor_cores) == len(set(names) - {"groups", "small map", "three filters"})
     for kernel in made:
         check(kernel, arch)
+
+
+@pytest.mark.parametrize(
+    ("arch", "names", "shapes"),
+    [
+        ("sm_75", ["s8", "s8, image", "bf16"], {"s8": "m8n8k16"}),
+        ("sm_80", list(NUMBERS), {"s8": "m16n8k32", "bf16": "m16n8k16", "tf32": "m16n8k8"}),
+    ],
+    ids=["sm_75", "sm_80"],
+)
+def test_convolutions_of_numbers(arch, names, shapes):
+    made = kernels(NUMBERS, names, arch, *EXACT)
+    for kernel in made:
+        check(kernel, arch)
+    rules = [kernel.rule for kernel in made if kernel.rule.startswith("conv2d")]
+    kinds = ["" if "few pixels" in name else name.split(",")[0] for name in names]
+    wanted = [f"conv2d-{kind}-cuda-{shapes[kind]}" if kind in shapes else "conv2d-cuda-threads" for kind in kinds]
+    assert len(rules) == len(wanted)
+    for rule, start in zip(sorted(rules), sorted(wanted), strict=True):
+        assert rule.startswith(start)
 
 
 @pytest.mark.parametrize("file", OTHERS, ids=lambda file: file.__name__.split("_", 1)[-1])
@@ -106,3 +126,6 @@ def test_the_table_has_a_product_of_each_kind():
         ("m16n8k256", "b1", "and"),
         *[("m16n8k32", "u8", "and")] * 2,
     ]
+    assert [each.shape for each in GPUS[0].others] == ["m8n8k16"]
+    for gpu in GPUS[1:]:
+        assert [each.shape for each in gpu.others] == ["m16n8k32", "m16n8k16", "m16n8k8"]

@@ -91,7 +91,7 @@ def test_copies_that_nobody_waited_for_are_not_read(barrier):
 @pytest.mark.parametrize(("shape", "words"), [("m8n8k128", 4), ("m16n8k256", 8)])
 @pytest.mark.parametrize("operation", ["xor", "and"])
 def test_a_product_of_one_bit_is_where_the_manual_says(shape, words, operation):
-    product = warps.product_of([shape, "b1", "b1", operation, "popc"])
+    product = warps.product_of([shape, "s32", "b1", "b1", "s32", operation, "popc"])
     ones = [np.full((1, 32), 0xFFFFFFFF, np.uint32)] * len(product.b)
     sums = [np.zeros((1, 32), np.uint32)] * len(product.c)
     for row, word in np.ndindex(product.rows, words):
@@ -105,6 +105,30 @@ def test_a_product_of_one_bit_is_where_the_manual_says(shape, words, operation):
         expected[row] += np.uint32(2) if operation == "and" else np.uint32(0)
         expected[row] -= np.uint32(2) if operation == "xor" else np.uint32(0)
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("shape", ["m8n8k16 s8", "m16n8k32 s8", "m16n8k16 bf16", "m16n8k8 tf32"])
+def test_a_product_of_numbers_is_that_of_the_matrices_in_its_registers(shape):
+    name, kind = shape.split()
+    sums = "s32" if kind == "s8" else "f32"
+    product = warps.product_of([name, sums, kind, kind, sums])
+    rng = np.random.default_rng(0)
+    depth = int(name.rpartition("k")[2])
+    left, right = (rng.integers(-8, 8, (rows, depth)) for rows in (product.rows, product.columns))
+    before = rng.integers(-99, 99, (product.rows, product.columns))
+
+    def registers(matrix, places):
+        floats = np.ascontiguousarray(matrix.astype(np.float32)).view(np.uint32)
+        halves = np.ascontiguousarray((floats >> 16).astype(np.uint16))
+        words = {"s8": matrix.astype(np.int8), "bf16": halves, "tf32": floats}[kind].view(np.uint32)
+        return [words[rows, columns][None] for rows, columns in places]
+
+    dtype = np.int32 if kind == "s8" else np.float32
+    given = [before[rows, columns][None].astype(dtype) for rows, columns in product.c]
+    made = warps.multiply(product, [*registers(left, product.a), *registers(right, product.b), *given])
+    expected = left @ right.T + before
+    for (rows, columns), value in zip(product.c, made, strict=True):
+        np.testing.assert_array_equal(value[0], expected[rows, columns])
 
 
 def test_a_ballot_has_the_predicates_of_the_lanes_in_its_mask():

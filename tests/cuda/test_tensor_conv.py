@@ -12,6 +12,7 @@ from tvm.s_tir import Schedule
 from tests.cuda import simt
 from tests.cuda.grid import BINARY, target_of
 from tests.schedules.conftest import build, definition
+from tvm_bnn.gpus import gpu_of
 from tvm_bnn.lower import lower
 from tvm_bnn.lower.statements import rebuilt
 from tvm_bnn.schedules import tensor_conv
@@ -36,7 +37,7 @@ def unscheduled(name: str, arch: str) -> tuple[tirx.PrimFunc, list[np.ndarray], 
 def products(name: str, arch: str) -> Sums:
     """What the kernel of a case multiplies."""
     sch = Schedule(tvm.IRModule({"main": unscheduled(name, arch)[0]}))
-    return sums_of(sch, Stages.of(sch))
+    return sums_of(sch, Stages.of(sch), gpu_of(arch))
 
 
 def scheduled(name: str, arch: str, tile: tensor_conv.TensorTile) -> tirx.PrimFunc:
@@ -106,6 +107,6 @@ def test_the_default_tile_grows_with_the_map(arch):
     gpu = target_of(arch).gpu
     sizes = []
     for pixels, filters in ((64, 512), (2048, 256), (128 * 256, 128)):
-        tile = choose_tile(Sums(pixels, filters, (72,)), gpu)
+        tile = choose_tile(Sums(gpu.product, pixels, filters, (72,)), gpu)
         sizes.append(tile.rows(gpu.product) * tile.columns(gpu.product))
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]

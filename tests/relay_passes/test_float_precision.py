@@ -9,7 +9,7 @@ from tvm.relax.op.nn import conv2d, conv2d_transpose, relu
 
 from tests.relay_passes.conftest import emit
 from tvm_bnn import ops
-from tvm_bnn.arithmetic import bfloat16
+from tvm_bnn.arithmetic import bfloat16, tfloat32
 from tvm_bnn.reference import evaluate
 from tvm_bnn.relay_passes.decisions import Decisions, Layer
 from tvm_bnn.relay_passes.float_precision import activations, quantized_filters, reduce_precision
@@ -68,20 +68,23 @@ def test_int8_is_within_half_a_unit_of_each_operand(build, name):
     assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize(
+    ("precision", "rounds", "relative"), [("bf16", bfloat16, 0.02), ("tf32", tfloat32, 0.0025)], ids=["bf16", "tf32"]
+)
 @pytest.mark.parametrize("name", LAYERS)
-def test_bf16_is_the_layer_on_rounded_operands(build, name):
+def test_floats_are_the_layer_on_rounded_operands(build, name, precision, rounds, relative):
     make, shape = LAYERS[name]
     module = build(make, shape)
     data = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
     decisions = records(module)
-    after = reduce_precision(module, decisions, "bf16", {})
-    assert decisions.layers[0].precision == "bf16" and "bnn.bfloat16" in operators(after)
+    after = reduce_precision(module, decisions, precision, {})
+    assert decisions.layers[0].precision == precision and f"bnn.{rounds.__name__}" in operators(after)
     (found,), (wanted,) = evaluate(after, [data]), evaluate(module, [data])
-    assert 0 < np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
-    exact = bfloat16(weights(4, 3, 3, 3))
+    assert 0 < np.abs(found - wanted).max() < relative * np.abs(wanted).max()
+    exact = rounds(weights(4, 3, 3, 3))
     rounded = build(lambda x: conv2d(x, relax.const(exact), padding=1), (1, 3, 7, 9))
-    again = reduce_precision(rounded, records(rounded), "bf16", {})
-    image = bfloat16(np.random.default_rng(3).standard_normal((1, 3, 7, 9)).astype(np.float32))
+    again = reduce_precision(rounded, records(rounded), precision, {})
+    image = rounds(np.random.default_rng(3).standard_normal((1, 3, 7, 9)).astype(np.float32))
     np.testing.assert_array_equal(evaluate(again, [image])[0], evaluate(rounded, [image])[0])
 
 
@@ -128,11 +131,11 @@ def test_an_input_of_zeros_is_no_division_by_zero(build):
         (lambda x, w: matmul(x, relax.const(weights(1, 3, 9, 2))), "there are fp32 kernels only"),
     ],
 )
-@pytest.mark.parametrize("precision", ["int8", "bf16"])
+@pytest.mark.parametrize("precision", ["int8", "bf16", "tf32"])
 def test_declines_and_says_why(build, make, reason, precision):
     module = build(lambda x, w: make(emit(relu(x)), emit(multiply(w, w))), (1, 3, 7, 9), (3, 3, 3, 3))
     decisions = records(module)
     after = reduce_precision(module, decisions, precision, {})
     (layer,) = decisions.layers
     assert layer.precision == "fp32" and layer.stays_fp32.startswith(reason)
-    assert not {"bnn.quantize", "bnn.bfloat16"} & set(operators(after))
+    assert not {"bnn.quantize", "bnn.bfloat16", "bnn.tfloat32"} & set(operators(after))

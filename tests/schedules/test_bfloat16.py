@@ -1,4 +1,4 @@
-"""Float convolutions of bfloat16: equal to the reference where sums are exact, else within a bound of the true sum."""
+"""Float convolutions of bfloat16 and tf32: the reference's sums where these are exact, else within a bound."""
 
 import numpy as np
 import pytest
@@ -9,17 +9,25 @@ from tvm.relax.op.nn import conv2d
 
 from tests.schedules.test_float_precision import conv, pooled
 from tvm_bnn import ops, targets
-from tvm_bnn.arithmetic import bfloat16
+from tvm_bnn.arithmetic import bfloat16, tfloat32
 
 TARGETS = ["amx with bf16", "avx512", "generic with fma"]
 CASES = {}
 FILLINGS = [("ties", "ties"), ("high", "low")]  # whole numbers and halves: float32 holds every sum of theirs
 
 
-def in_halves(case, data, filters, kernel, **attributes):
+def rounded_by(rounds, round_weight):
     """What the pass makes of a convolution: both operands rounded."""
-    weight = bfloat16(case.coefficients((filters, int(data.ty.shape[1]), *kernel)))
-    return case.scaled(case.emit(conv2d(case.emit(ops.bfloat16(data)), relax.const(weight), **attributes)))
+
+    def build(case, data, filters, kernel, **attributes):
+        weight = round_weight(case.coefficients((filters, int(data.ty.shape[1]), *kernel)))
+        return case.scaled(case.emit(conv2d(case.emit(rounds(data)), relax.const(weight), **attributes)))
+
+    return build
+
+
+in_halves = rounded_by(ops.bfloat16, bfloat16)
+in_tf32 = rounded_by(ops.tfloat32, tfloat32)
 
 
 for stored in (False, True):
@@ -31,6 +39,8 @@ for stored in (False, True):
     CASES[f"{kind}, stride 2"] = conv(3, 64, size=(9, 33), strides=2, padding=1, stored=stored, rounded=in_halves)
     CASES[f"{kind}, dilation 2"] = conv(20, 32, dilation=2, padding=2, stored=stored, rounded=in_halves)
 CASES["7x7 of an image"] = conv(3, 64, (7, 7), size=(9, 32), strides=2, padding=3, rounded=in_halves)
+CASES["tf32, stored"] = conv(20, 33, stored=True, padding=1, rounded=in_tf32)
+CASES["tf32, 7x7 of an image"] = conv(3, 64, (7, 7), size=(9, 32), strides=2, padding=3, rounded=in_tf32)
 CASES["stem and pooling"] = pooled((128, 128), rounded=in_halves)
 CASES["stem 7x7 and pooling"] = pooled((128, 160), kernel=7, rounded=in_halves)
 

@@ -109,24 +109,55 @@ class Operands:
     def _value(self, element):
         if self.sums == "int32":
             return element.astype("int32")
-        return tirx.reinterpret("float32", element.astype("uint32") << tirx.const(16, "uint32"))
+        return tirx.reinterpret("float32", element.astype("uint32") << tirx.const(32 - self._bits, "uint32"))
+
+    @property
+    def _bits(self) -> int:
+        return 32 // self.per_word
+
+    def element(self, value):
+        """What stands for a number that such an element can be: the upper bits of a float32, or the integer itself."""
+        if self.sums == "int32":
+            return value
+        word = tirx.reinterpret("uint32", value)
+        return word if self._bits == 32 else tirx.Cast(self.dtype, word >> tirx.const(32 - self._bits, "uint32"))
+
+    def elements(self, values: np.ndarray) -> np.ndarray:
+        """The same of an array."""
+        if self.sums == "int32":
+            return values
+        return (np.ascontiguousarray(values).view(np.uint32) >> (32 - self._bits)).astype(self.dtype)
+
+    def words(self, values: np.ndarray) -> np.ndarray:
+        """Numbers [..., C] as words [..., ceil(C / per_word)], uint32, zeros behind C."""
+        missing = -values.shape[-1] % self.per_word
+        padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
+        return np.ascontiguousarray(self.elements(padded)).view("<u4")
+
+    def dot(self, a, b):
+        """The sum of the products of two words' elements."""
+        places = [tirx.const(place, "int32") for place in range(self.per_word)]
+        return functools.reduce(operator.add, (self.product(self.of_word(a, i), self.of_word(b, i)) for i in places))
 
     def of_word(self, word, position):
         """Element at a position (int32) of a word (uint32)."""
-        shift = tirx.Cast("uint32", position) * tirx.const(32 // self.per_word, "uint32")
+        shift = tirx.Cast("uint32", position) * tirx.const(self._bits, "uint32")
         return (word >> shift).astype(self.dtype)
 
     def word(self, elements: list):
         """A word of so many elements."""
-        bits = 32 // self.per_word
-        parts = [tirx.Cast("uint32", element) & tirx.const((1 << bits) - 1, "uint32") for element in elements]
-        shifted = (part << tirx.const(bits * i, "uint32") for i, part in enumerate(parts))
+        if self.per_word == 1:
+            return elements[0]
+        parts = [tirx.Cast("uint32", element) & tirx.const((1 << self._bits) - 1, "uint32") for element in elements]
+        shifted = (part << tirx.const(self._bits * i, "uint32") for i, part in enumerate(parts))
         return functools.reduce(operator.or_, shifted)
 
 
 BYTES = Operands("int8", "int8", 4, "int32")
 #: bfloat16 as the upper halves of float32.
 HALVES = Operands("bf16", "uint16", 2, "float32")
+#: float32 whose last 13 bits are 0.
+TF32 = Operands("tf32", "uint32", 1, "float32")
 
 
 def tile_weights(values: np.ndarray, operands: Operands = BYTES) -> np.ndarray:

@@ -134,6 +134,7 @@ SCALAR: dict[str, Callable] = {
     "bnn.interval": _interval,
     "bnn.quantize": lambda call, x, inverse: arithmetic.quantize(x, inverse),
     "bnn.bfloat16": lambda call, x: arithmetic.bfloat16(x),
+    "bnn.tfloat32": lambda call, x: arithmetic.tfloat32(x),
     "relax.add": lambda call, a, b: a + b,
     "relax.subtract": lambda call, a, b: a - b,
     "relax.multiply": _multiply,
@@ -183,8 +184,8 @@ SCALAR: dict[str, Callable] = {
 
 #: Operators whose expression reads an operand several times.
 _REPEATS = frozenset(
-    "bnn.bfloat16 bnn.quantize relax.exp relax.log relax.sigmoid relax.tanh relax.erf relax.sign relax.square "
-    "relax.power relax.nn.leakyrelu relax.nn.silu relax.nn.gelu relax.nn.gelu_tanh relax.nn.softplus "
+    "bnn.bfloat16 bnn.tfloat32 bnn.quantize relax.exp relax.log relax.sigmoid relax.tanh relax.erf relax.sign "
+    "relax.square relax.power relax.nn.leakyrelu relax.nn.silu relax.nn.gelu relax.nn.gelu_tanh relax.nn.softplus "
     "relax.nn.prelu".split()
 )
 

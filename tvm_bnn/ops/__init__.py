@@ -14,6 +14,7 @@ from tvm_bnn.ops.relax_ops import (
     is_op,
     quantize,
     register,
+    tfloat32,
     weighted_mean,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "interval",
     "is_op",
     "quantize",
+    "tfloat32",
     "weighted_mean",
 ]

@@ -18,6 +18,8 @@
 ``bnn.bfloat16``     float32[...] -> float32[...]
                      rounded to the nearest bfloat16. It tells a convolution that reads it that its sum may be taken
                      in another order, as suits a unit that multiplies such numbers.
+``bnn.tfloat32``     float32[...] -> float32[...]
+                     the same of numbers of 11 significant bits, NVIDIA's tf32.
 ``bnn.border_bias``  any[O,CY,CX] -> any[1,O,H,W]
                      table[o, row_class[y], column_class[x]]: a constant per filter and border class.
 """
@@ -95,6 +97,7 @@ _OPERATORS = {
     "bnn.affine": (("data", "scale", "shift"), _float_type),
     "bnn.quantize": (("data", "inverse"), _quantize_type),
     "bnn.bfloat16": (("data",), _float_type),
+    "bnn.tfloat32": (("data",), _float_type),
     "bnn.border_bias": (("table",), _border_bias_type),
 }
 
@@ -161,3 +164,8 @@ def quantize(data: relax.Expr, inverse: float) -> relax.Call:
 def bfloat16(data: relax.Expr) -> relax.Call:
     """Call of ``bnn.bfloat16``."""
     return relax.Call(Op.get("bnn.bfloat16"), [data], tvm.ir.make_node("ir.DictAttrs"))
+
+
+def tfloat32(data: relax.Expr) -> relax.Call:
+    """Call of ``bnn.tfloat32``."""
+    return relax.Call(Op.get("bnn.tfloat32"), [data], tvm.ir.make_node("ir.DictAttrs"))

@@ -22,6 +22,7 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "bnn.affine": binary.affine,
         "bnn.quantize": plain(arithmetic.quantize),
         "bnn.bfloat16": plain(arithmetic.bfloat16),
+        "bnn.tfloat32": plain(arithmetic.tfloat32),
         "bnn.border_bias": binary.border_bias,
         # sums of products
         "relax.nn.conv1d": convolution.conv1d,

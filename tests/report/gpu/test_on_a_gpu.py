@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cuda.grid import BINARY
+from tests.cuda.grid import BINARY, EXACT, NUMBERS
 from tests.cuda.test_kernels import OTHERS
 from tests.schedules.conftest import build
 from tvm_bnn import gpus
@@ -39,14 +39,20 @@ def test_binary_convolutions_are_exact(target, name):
     check(target, BINARY, [name])
 
 
+@pytest.mark.parametrize("name", NUMBERS)
+def test_convolutions_of_numbers_are_exact(target, name):
+    """Of numbers whose sums are, in any order."""
+    check(target, NUMBERS, [name], *EXACT)
+
+
 @pytest.mark.parametrize("file", OTHERS, ids=lambda file: file.__name__.split("_", 1)[-1])
 def test_other_kernels_are_exact(target, file):
     check(target, file.CASES, OTHERS[file])
 
 
-def check(target, cases, names):
+def check(target, cases, names, constants="normal", data_kind="normal"):
     """Cases of a grid, compiled together, against the reference on this processor."""
-    module, data, _ = build(cases, names, list(cases))
+    module, data, _ = build(cases, names, list(cases), constants, data_kind)
     found = GpuKernelCall(module, None, data, target).results
     for result, expected in zip(found, evaluate(module, data), strict=True):
         np.testing.assert_array_equal(result, expected)

@@ -10,7 +10,9 @@ import tvm
 
 from tests.report.gpu import fake
 from tests.report.small import SMALL
+from tvm_bnn.compiler import compile_source
 from tvm_bnn.console import Progress
+from tvm_bnn.frontend.source import load_source
 from tvm_bnn.report.commandline import select
 from tvm_bnn.report.gpu import kernels, networks, peers, tables
 from tvm_bnn.report.gpu.cases import KERNELS, NETWORKS, bench
@@ -134,10 +136,9 @@ def test_networks_are_timed_from_the_first_launch_to_the_last_ones_end():
         launched.append((len(arrays), repeat, number))
         return [0.02]
 
-    made = SimpleNamespace(
-        artifact=SimpleNamespace(benchmark=benchmark), source=SimpleNamespace(inputs=(torch.zeros(2),))
-    )
-    found = networks.timed(made, {"peer": Launch(lambda: None)}, clock, 3)
+    artifacts = dict.fromkeys((OURS, "rounded"), SimpleNamespace(benchmark=benchmark))
+    found = networks.timed((torch.zeros(2),), artifacts, {"peer": Launch(lambda: None)}, clock, 3)
+    assert found[OURS] == found["rounded"]
     assert found[OURS].samples == (0.02,) * 3 and set(launched) == {(1, 1, 1)}
     assert found["peer"].median < 0.01
 
@@ -240,6 +241,16 @@ def test_a_row_of_kernels_from_its_module_to_its_times(monkeypatch):
     (again,) = kernels.measure([LARGE], clock, fake.CEILINGS, some, target, 3, Progress(quiet=True))
     assert again["ours_ms"] == pytest.approx(16e-3, rel=1e-3)
     assert again["launched"].startswith("kernel by kernel, since it is no graph: cuModuleLoadData failed on the GPU")
+
+
+def test_float_layers_are_rounded_to_what_tensor_cores_take():
+    model, _, inputs = SMALL.make()
+    for arch, names in (("sm_75", []), ("sm_80", ["tvm_bnn-tf32", "tvm_bnn-bf16"])):
+        found = networks.rounded(compile_source(load_source(model, inputs), resolve(f"cuda -arch={arch}", gpu=True)))
+        assert list(found) == names
+        for name, artifact in found.items():
+            rules = [row["rule"] for row in artifact.explain()]
+            assert any(rule.startswith(f"conv2d-{name.rpartition('-')[2]}-cuda") for rule in rules)
 
 
 def test_a_row_of_networks_from_its_model_to_its_times(monkeypatch):

@@ -26,6 +26,7 @@ import numpy as np
 from tvm import relax, te, tirx
 
 from tvm_bnn import ops
+from tvm_bnn.gpus import Product
 from tvm_bnn.lower import tensor_core
 from tvm_bnn.lower.anchors import Anchor, few_filters
 from tvm_bnn.lower.bit_counts import (
@@ -342,7 +343,7 @@ def bconv2d_on_tensor_cores(reader: Reader, call: relax.Call, target) -> Anchor:
 
     packed, terms = pack_words(weight.transpose(0, 2, 3, 1)), int(np.prod(weight.shape[1:]))
     base, _ = base_of_sums(weight, geometry, (height, width), out, (True, True))
-    tally = tensor_core.tally_of_products(reader, shape_of(call), read, packed, base, terms, target)
+    tally = tensor_core.tally_of_products(reader, shape_of(call), read, packed, base, terms, target.gpu.product)
     return Anchor(lambda index: tally.sum(reader.table, index), "tensor_conv", tally=tally)
 
 
@@ -571,7 +572,10 @@ def _padded_source(reader: Reader, data, shape: tuple[int, ...], element, planar
 
 
 def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
-    """Convolution of floats, of bytes into int32, or of bfloat16, with constant weights."""
+    """Convolution of floats, of bytes into int32, or of rounded floats, with constant weights."""
+    product = tensor_core.product_of(call, target, reader.partition.definition)
+    if product is not None:
+        return conv2d_on_tensor_cores(reader, call, product)
     data, weight = call.args[0], value_of(call.args[1]).transpose(0, 2, 3, 1)
     geometry = ops.BConv2DAttrs.from_conv2d(call.attrs)
     batch, channels, height, width = shape_of(data)
@@ -589,18 +593,18 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
         return _in_plane(top, left, y, x, height, width, rows, columns)
 
     if multiplied(call, target, reader.partition.definition):
-        halves = dtype == "float32"
+        kind = HALVES if dtype == "float32" else BYTES
         sums = tile_sums(
             reader,
             (batch, filters, *out),
             frame,
-            _upper_halves(weight) if halves else weight,
-            (lambda *i: _upper_half(element(*i))) if halves else element,
+            kind.elements(weight),
+            lambda *i: kind.element(element(*i)),
             inside,
             width,
             0,
             geometry,
-            HALVES if halves else BYTES,
+            kind,
         )
         return Anchor(lambda index: sums(index[0], index[2], index[3], index[1]), "matrix_conv")
 
@@ -636,6 +640,31 @@ def conv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     return Anchor(lambda index: acc(index[0], index[2], index[3], index[1]).astype(result), family)
 
 
+def conv2d_on_tensor_cores(reader: Reader, call: relax.Call, product: Product) -> Anchor:
+    """Convolution of bytes or rounded floats, in no groups, as a product of matrices."""
+    data, weight = call.args[0], value_of(call.args[1]).transpose(0, 2, 3, 1)
+    geometry, kind = ops.BConv2DAttrs.from_conv2d(call.attrs), tensor_core.NUMBERS[product.operands]
+    _, channels, height, width = shape_of(data)
+    frame = Frame.of(geometry, weight.shape[1:3], shape_of(call)[2:])
+    (sy, sx), (dy, dx), (top, left) = geometry.strides, geometry.dilation, geometry.padding[:2]
+
+    def read(n, y, x, ky, kx, position):
+        row, column = y * sy + ky * dy, x * sx + kx * dx
+
+        def element(channel):
+            value = kind.element(reader.element(data, (n, channel, row - top, column - left)))
+            if channels % kind.per_word == 0:
+                return value
+            return tirx.if_then_else(channel < channels, value, tirx.const(0, kind.dtype))
+
+        parts = [element(position * kind.per_word + place) for place in range(kind.per_word)]
+        inside = _in_plane(top, left, row, column, height, width, frame.rows, frame.columns)
+        return _bordered(inside, kind.word(parts), tirx.const(0, "uint32"))
+
+    made = tensor_core.sums_of_products(reader, shape_of(call), read, kind.words(weight), product)
+    return Anchor(lambda index: made(index).astype(dtype_of(call)), "tensor_conv")
+
+
 def _fits_float32(weight: np.ndarray) -> bool:
     """Whether float32 holds every partial sum of products of int8 with these filters [O, ...], all below 2**24.
 
@@ -653,16 +682,6 @@ def extended(call: relax.Call, above: int, rows: int) -> relax.Call:
     padding = (top + above * step, left, bottom + below * step, right)
     made = relax.op.nn.conv2d(*call.args, geometry.strides, padding, geometry.dilation, out_dtype=dtype_of(call))
     return relax.BlockBuilder().normalize(made)
-
-
-def _upper_half(value):
-    """The bits of a bfloat16, held as a float32."""
-    return tirx.Cast("uint16", tirx.reinterpret("uint32", value) >> tirx.const(16, "uint32"))
-
-
-def _upper_halves(weight: np.ndarray) -> np.ndarray:
-    """The same of an array."""
-    return (np.ascontiguousarray(weight).view(np.uint32) >> 16).astype(np.uint16)
 
 
 def conv2d_transpose(reader: Reader, call: relax.Call, target) -> Anchor:

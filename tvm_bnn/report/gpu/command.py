@@ -21,7 +21,8 @@ from tvm_bnn.report.gpu.rows import Row
 from tvm_bnn.targets import Target, resolve
 
 LIMITS = "limits"
-#: Name -> module with ROWS and measure(rows, driver, ceilings, peers, target, rounds, progress).
+#: Name -> module with ROWS, OWN (what else of ours has a column) and measure(rows, driver, ceilings, peers, target,
+#: rounds, progress).
 SUITES: Mapping[str, Any] = {suite.SUITE: suite for suite in (kernels, networks)}
 _GPU = re.compile(r'\s*(cuda\b|nvidia/|\{.*"kind"\s*:\s*"cuda")', re.DOTALL)
 
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
                 # what is measured is kept, whatever happens to the next one
                 _written(options.json, content)
     if suite:
-        shown.print(tables.rows(rows, [peer.name for peer in peers.PEERS]))
+        shown.print(tables.rows(rows, [*suite.OWN, *(peer.name for peer in peers.PEERS)]))
         for note in tables.notes(rows, missing):
             shown.print(note)
     _written(options.json, content)

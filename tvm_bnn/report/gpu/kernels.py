@@ -30,6 +30,7 @@ from tvm_bnn.targets import Target
 
 SUITE = "kernels"
 ROWS: Sequence[Kernel] = cases.KERNELS
+OWN: tuple[str, ...] = ()
 #: Runs of a graph.
 RUNS = 20
 

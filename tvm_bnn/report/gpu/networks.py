@@ -1,7 +1,8 @@
 """The suite `networks` on a GPU: whole compiled networks against their float twins in every peer.
 
 Times are of this machine's clock, from the first launch of several runs in a row to the end of the last, divided by
-their number. Inputs are on the device, and results stay there. Peers that are graphs are launched once a run.
+their number. Inputs are on the device, and results stay there. Peers that are graphs are launched once a run. Beside
+them, the same network with its float layers rounded for tensor cores (`FLOATS`).
 
     limit = binary MACs / best measured b1 ceiling + float MACs / best measured fp16 ceiling
             + every tensor that must exist, moved once, at the copy bandwidth of its size
@@ -28,10 +29,14 @@ from tvm_bnn.report.networks import Network
 from tvm_bnn.report.peers import prepared
 from tvm_bnn.report.rows import OURS
 from tvm_bnn.report.timing import Timing, interleave
+from tvm_bnn.runtime import Artifact
 from tvm_bnn.targets import Target
 
 SUITE = "networks"
 ROWS: Sequence[Network] = cases.NETWORKS
+#: What ours is called with its float layers in another precision -> that precision.
+FLOATS = {f"{OURS}-{precision}": precision for precision in ("tf32", "bf16")}
+OWN = tuple(FLOATS)
 
 
 def measure(
@@ -51,23 +56,40 @@ def measure(
                 start = time.perf_counter()
                 made = compile_source(load_source(model, inputs), target)
                 seconds = time.perf_counter() - start
+                artifacts = {OURS: made.artifact, **rounded(made)}
             with progress.phase(f"{network.name}, peers"):
                 work = Work(twin, inputs, target)
                 others, left_out = prepared({peer.name: partial(peer.prepare, work) for peer in peers}, FAULTS)
             with progress.phase(f"{network.name}, measure"):
-                timings = timed(made, others, driver, rounds)
+                timings = timed(made.source.inputs, artifacts, others, driver, rounds)
             row = row_of(network.name, made, seconds, ceilings, timings, left_out)
-        del made, work, others
+        del made, artifacts, work, others
         release()
         yield row
 
 
-def timed(made: Compilation, others: Mapping[str, Launch], driver: Driver, rounds: int) -> dict[str, Timing]:
-    """In turns; ours by `Artifact.benchmark`, and the others as it does it."""
-    arrays = [value.numpy() for value in made.source.inputs]
+def rounded(made: Compilation) -> dict[str, Artifact]:
+    """The same network with its float layers in what the target's tensor cores multiply, of `FLOATS`."""
+    gpu = made.target.gpu
+    return {
+        name: compile_source(made.source, made.target, float_precision=precision).artifact
+        for name, precision in FLOATS.items()
+        if gpu is not None and gpu.product_of(precision) is not None
+    }
 
-    def ours(calls: int) -> float:
-        return made.artifact.benchmark(*arrays, repeat=1, number=calls)[0]
+
+def timed(
+    inputs: Sequence[torch.Tensor],
+    artifacts: Mapping[str, Artifact],
+    others: Mapping[str, Launch],
+    driver: Driver,
+    rounds: int,
+) -> dict[str, Timing]:
+    """In turns; ours by `Artifact.benchmark`, and the others as it does it."""
+    arrays = [value.numpy() for value in inputs]
+
+    def ours(artifact: Artifact, calls: int) -> float:
+        return artifact.benchmark(*arrays, repeat=1, number=calls)[0]
 
     def other(launch: Launch, calls: int) -> float:
         launch.call()
@@ -78,7 +100,7 @@ def timed(made: Compilation, others: Mapping[str, Launch], driver: Driver, round
         driver.wait()
         return (time.perf_counter() - start) / calls / launch.runs
 
-    turns: dict[str, Callable[[], object]] = {OURS: turn(ours)}
+    turns: dict[str, Callable[[], object]] = {name: turn(partial(ours, each)) for name, each in artifacts.items()}
     turns |= {name: turn(partial(other, launch)) for name, launch in others.items()}
     return interleave(turns, rounds, settle=driver.wait)
 
