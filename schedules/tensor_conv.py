@@ -1,8 +1,9 @@
-"""Convolutions on tensor cores: a block has a tile of pixels x filters, and each of its warps a part of that.
+"""Products on tensor cores: a block has a tile of pixels x filters, and each of its warps a part of that.
 
     blocks of filters, blocks of pixels:
         for each convolution that the epilogue joins:
             count the ones of the block's windows, where a tensor core has no xor        a thread a pixel
+            (and of the other operand's rows, where that is no constant)
             for each chunk of the window's words:
                 copy the next chunk of all pixels, and of all filters    shared memory, all threads
                 for each tile of words, of the warp's pixels, of its filters:
@@ -35,14 +36,16 @@ from tvm_bnn.schedules.tile_products import instructions, lane_of, register_of, 
 
 
 class Sums(NamedTuple):
-    """What a kernel multiplies, and by which product: pixels and filters, padded to tiles, and the words of each
-    convolution's window.
+    """What a kernel multiplies, and how: pixels and filters, padded to tiles, and words of each convolution's window.
+
+    products : how many such matrices.
     """
 
     product: Product
     pixels: int
     filters: int
     words: tuple[int, ...]
+    products: int = 1
 
 
 class TensorTile(NamedTuple):
@@ -75,11 +78,11 @@ def sums_of(sch: Schedule, stages: Stages, gpu: Gpu) -> Sums:
     """What the convolutions of a kernel multiply: bits of all that one epilogue joins, or numbers of a single one."""
     blocks = [sch.get_sblock(name) for name in _sums(stages)]
     shapes = [[extent(sch, loop) for loop in sch.get_loops(block)] for block in blocks]
-    pixels, filters, _ = shapes[0]
+    *several, pixels, filters, _ = shapes[0]
     operands = sch.get(blocks[0]).annotations.get(OPERANDS)
     product = gpu.product if operands is None else gpu.product_of(str(operands))
     assert product is not None, operands
-    return Sums(product, pixels, filters, tuple(words for _, _, words in shapes))
+    return Sums(product, pixels, filters, tuple(shape[-1] for shape in shapes), math.prod(several))
 
 
 def tiles(sums: Sums, gpu: Gpu) -> list[TensorTile]:
@@ -105,13 +108,18 @@ def shared_bytes(tile: TensorTile, sums: Sums, gpu: Gpu) -> int:
     """Shared memory of a block: chunks of both operands, sums of every convolution, and ones of windows.
 
     As TVM allocates it: sums take the place of the larger operand, which was read by then and of which the next
-    convolution has another; of a single one nothing else is stored.
+    convolution has another; of a single one nothing else is stored. Integers make a place larger, floats do not.
     """
     product = sums.product
     rows, columns = tile.rows(product), tile.columns(product)
     pitch = max(_pitch(words, product, gpu) for words in sums.words)
     count, larger = len(sums.words), max(rows, columns) * pitch
-    stored = max(count * rows * columns, (count - 1) * larger) if count > 1 else max(rows * columns - larger, 0)
+    if count > 1:
+        stored = max(count * rows * columns, (count - 1) * larger)
+    elif product.sums == "float32":
+        stored = rows * columns if rows * columns > larger else 0
+    else:
+        stored = max(rows * columns - larger, 0)
     ones = count * rows if product.operation == "and" else 0
     return 4 * ((rows + columns) * pitch + stored + ones)
 
@@ -132,7 +140,7 @@ def choose_tile(sums: Sums, gpu: Gpu) -> TensorTile:
 
     def clocks(tile: TensorTile) -> float:
         rows, columns = tile.rows(product), tile.columns(product)
-        blocks = -(-sums.pixels // rows) * -(-sums.filters // columns)
+        blocks = sums.products * -(-sums.pixels // rows) * -(-sums.filters // columns)
         parts, steps = product.words // 4, sum(sums.words) // product.words
         products = tile.pixels * tile.filters * product.instructions
         of_warp = steps * (products * 8 + parts * (left * tile.pixels + right * tile.filters) * 4)
@@ -157,7 +165,7 @@ def apply(sch: Schedule, target, decide: Decide = by_default) -> str:
         block.together()
     else:
         block.apart()
-    kind = "bconv2d" if product.of_bits else f"conv2d-{product.operands}"
+    kind = "bmatmul" if stages.has("other") else "bconv2d" if product.of_bits else f"conv2d-{product.operands}"
     return f"{kind}-{target.isa}-{product.shape}-{tile.rows(product)}x{tile.columns(product)}"
 
 
@@ -200,17 +208,20 @@ class _Block:
     def together(self) -> None:
         """Make all that the epilogue reads in the block that computes it."""
         sch, joints = self.sch, self.stages.starting("joint")
+        several = len(sch.get_loops(sch.get_sblock(_sums(self.stages)[0]))) - 3
         for name in self.stages.names:
-            if not name.startswith(("window", "acc", "ones", "count")) and not (name in joints and len(joints) > 1):
-                _flatten(sch, sch.get_sblock(name))
+            of_product = name.startswith(("window", "other", "acc", "ones", "count"))
+            if not of_product and not (name in joints and len(joints) > 1):
+                _flatten(sch, sch.get_sblock(name), several)
         roots = joints or self.stages.starting("count")
         root = sch.get_sblock(roots[0])
         *pixels, filters = sch.get_loops(root)
-        at, *inner = self._blocks(sch.fuse(*pixels), filters)
+        at, *inner = self._blocks(*pixels[:several], sch.fuse(*pixels[several:]), filters)
         for name in _sums(self.stages):
             self._make(name, "shared", at)
-            if self.stages.has(_of(name, "ones")):
-                self._count_ones(_of(name, "ones"), at)
+            for ones in ("ones", "ones_of_other"):
+                if self.stages.has(_of(name, ones)):
+                    self._count_ones(_of(name, ones), at)
         self._finish(dict.fromkeys(roots, self._elements(root, *inner)))
 
     def apart(self) -> None:
@@ -226,13 +237,18 @@ class _Block:
         for loop, instruction in self.tiled:  # last: what reads a tile's sums is found by the loops that store them
             self.sch.tensorize(loop, instruction)
 
-    def _blocks(self, m: LoopRV, o: LoopRV) -> tuple[LoopRV, LoopRV, LoopRV]:
-        """Cut loops over pixels and filters in blocks; returns the innermost loop over blocks, and those inside."""
+    def _blocks(self, *loops: LoopRV) -> tuple[LoopRV, LoopRV, LoopRV]:
+        """Cut the last loops, over pixels and filters, in blocks; returns the innermost loop over blocks, and those
+        inside.
+        """
+        *several, m, o = loops
         mb, mi = self.sch.split(m, [None, self.tile.rows(self.product)])
         ob, oi = self.sch.split(o, [None, self.tile.columns(self.product)])
         self.sch.reorder(mb, ob, mi, oi)
         self.sch.bind(mb, "blockIdx.x")
         self.sch.bind(ob, "blockIdx.y")
+        for loop in several:
+            self.sch.bind(loop, "blockIdx.z")
         return ob, mi, oi
 
     def _elements(self, root: SBlockRV, pixels: LoopRV, filters: LoopRV) -> Nest:
@@ -260,43 +276,57 @@ class _Block:
             at, i, j = self._blocks(*sch.get_loops(stored))
         else:
             sch.compute_at(stored, at, preserve_unit_loops=True)
-            i, j = inner_loops(sch, stored, at)
+            *_, i, j = inner_loops(sch, stored, at)
         iw, it, ii = sch.split(i, [tile.warps_of_pixels, tile.pixels, rows])
         jw, jt, ji = sch.split(j, [tile.warps_of_filters, tile.filters, columns])
         sch.reorder(iw, jw, it, jt, ii, ji)
         warps = sch.fuse(iw, jw)
         sch.bind(warps, "threadIdx.y")
         sch.compute_at(acc, warps, preserve_unit_loops=True)
-        m, o, k = inner_loops(sch, acc, warps)
+        *several, m, o, k = inner_loops(sch, acc, warps)
         (mt, mi), (ot, oi) = sch.split(m, [None, rows]), sch.split(o, [None, columns])
         depth = extent(sch, k)
         ko, kt, ki = sch.split(k, [None, _chunk(depth, product) // words, words])
         sch.reorder(ko, kt, mt, ot, mi, oi, ki)
-        sch.transform_layout(
-            acc,
-            ("write", 0),
-            lambda i, j: (i // rows, j // columns, lane_of(i, j), register_of(i, j, rows)),
-        )
-        window = sch.get_sblock(_of(name, "window"))
-        sch.set_scope(window, 0, "shared")
-        run = extent(sch, sch.get_loops(window)[-1])
-        sch.transform_layout(window, ("write", 0), lambda m, part, place: (m, part * run + place))
-        self._copy(window, ko)
-        self._copy(sch.cache_read(acc, _operand(sch, acc, "weight"), "shared"), ko)
+
+        def register(*index):
+            *first, i, j = index
+            return (*first, i // rows, j // columns, lane_of(i, j), register_of(i, j, rows))
+
+        dealt = tirx.IndexMap.from_func(register, 2 + len(several), index_dtype="int32")
+        sch.transform_layout(acc, ("write", 0), dealt)
+        here = [_of(name, stage) for stage in ("window", "other") if self.stages.has(_of(name, stage))]
+        for operand in map(sch.get_sblock, here):
+            self._store_rows(operand)
+            self._copy(operand, ko, len(several))
+        if len(here) == 1:
+            self._copy(sch.cache_read(acc, _operand(sch, acc, "weight"), "shared"), ko)
         begin = sch.get_loops(sch.decompose_reduction(acc, ko))[-2]
         if _copies_ahead(depth, product, self.gpu):
             sch.annotate(ko, "software_pipeline_stage", [0, 0, 1])  # both copies, products
             sch.annotate(ko, "software_pipeline_order", [0, 1, 2])
             sch.annotate(ko, "software_pipeline_async_stages", [0])
         self.tiled += zip((begin, mi, ii), instructions(product, scope), strict=True)
-        self.home.update(dict.fromkeys((name, _of(name, "window")), Nest(at, at, 0)))
+        self.home.update(dict.fromkeys((name, *here), Nest(at, at, 0)))
 
-    def _copy(self, operand: SBlockRV, at: LoopRV) -> None:
-        """Copy a chunk of an operand, runs of words by one instruction, and neighbours by neighbouring threads."""
+    def _store_rows(self, operand: SBlockRV) -> None:
+        """Keep rows of words in shared memory, runs [..., rows, parts, places] one after the other."""
+        sch = self.sch
+        sch.set_scope(operand, 0, "shared")
+        *rows, _, places = sch.get_loops(operand)
+        run, rank = extent(sch, places), len(rows) + 2
+        flat = tirx.IndexMap.from_func(lambda *i: (*i[:-2], i[-2] * run + i[-1]), rank, index_dtype="int32")
+        sch.transform_layout(operand, ("write", 0), flat)
+
+    def _copy(self, operand: SBlockRV, at: LoopRV, several: int = 0) -> None:
+        """Copy a chunk of an operand, runs of words by one instruction, and neighbours by neighbouring threads.
+
+        several : how many of its loops are not over rows and words.
+        """
         sch = self.sch
         sch.compute_at(operand, at, preserve_unit_loops=True)
         sch.storage_align(operand, 0, axis=-2, factor=8, offset=4)
-        row, *words = inner_loops(sch, operand, at)
+        row, *words = inner_loops(sch, operand, at)[several:]
         part, words = words if len(words) > 1 else sch.split(*words, [None, RUN])
         _, warp, lane = sch.split(sch.fuse(row, part), [None, self.tile.warps, WARP])
         sch.bind(warp, "threadIdx.y")
@@ -307,13 +337,13 @@ class _Block:
             sch.unroll(words)
 
     def _count_ones(self, name: str, at: LoopRV) -> None:
-        """Count the ones of the block's windows, a thread a pixel."""
+        """Count the ones of the block's rows of an operand, a thread a row."""
         sch = self.sch
         ones = sch.get_sblock(name)
         stored = sch.cache_write(ones, 0, "local")
         sch.set_scope(stored, 0, "shared")
         sch.compute_at(stored, at, preserve_unit_loops=True)
-        (pixels,) = inner_loops(sch, stored, at)
+        *_, pixels = inner_loops(sch, stored, at)
         _, warp, lane = sch.split(pixels, [None, self.tile.warps, WARP])
         sch.bind(warp, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")
@@ -337,17 +367,21 @@ def _operand(sch: Schedule, acc: SBlockRV, prefix: str) -> int:
     return next(i for i, name in enumerate(names) if name.startswith(prefix))
 
 
-def _flatten(sch: Schedule, block: SBlockRV) -> None:
-    """Number the pixels of a stage [N, H, W, ...] one after the other, as the sums have them."""
+def _flatten(sch: Schedule, block: SBlockRV, several: int) -> None:
+    """Number the pixels of a stage [N, H, W, ...] one after the other, as the sums have them: with several products,
+    those of an image.
+    """
     _, height, width, *rest = (int(axis.dom.extent) for axis in sch.get(block).iter_vars)
     results, written = list(sch.mod["main"].params), sch.get(block).writes[0].source
     if not any(written.same_as(result) for result in results):
-        sch.transform_layout(block, ("write", 0), _numbered(height, width, len(written.shape)))
-    sch.transform_block_layout(block, _numbered(height, width, 3 + len(rest)))
+        sch.transform_layout(block, ("write", 0), _numbered(height, width, len(written.shape), several))
+    sch.transform_block_layout(block, _numbered(height, width, 3 + len(rest), several))
 
 
-def _numbered(height: int, width: int, rank: int) -> tirx.IndexMap:
-    """(n, y, x, ...) -> (number of the pixel, ...)."""
-    return tirx.IndexMap.from_func(
-        lambda n, y, x, *rest: ((n * height + y) * width + x, *rest), rank, index_dtype="int32"
-    )
+def _numbered(height: int, width: int, rank: int, several: int) -> tirx.IndexMap:
+    """(n, y, x, ...) -> (number of the pixel, ...), or (n, number in the image, ...)."""
+
+    def number(n, y, x, *rest):
+        return (n, y * width + x, *rest) if several else ((n * height + y) * width + x, *rest)
+
+    return tirx.IndexMap.from_func(number, rank, index_dtype="int32")

@@ -7,7 +7,7 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 
-from tests.schedules import test_branches, test_upsampled_branches
+from tests.schedules import test_binary_product, test_branches, test_upsampled_branches
 from tests.schedules.conftest import build, definition
 from tests.schedules.test_bfloat16 import in_halves, in_tf32
 from tests.schedules.test_binary_conv import conv
@@ -25,8 +25,8 @@ def _next_layer(case) -> relax.Expr:
     return relax.Tuple([added, case.positive(case.scaled(added))])
 
 
-#: Maps of 64 pixels and more go to tensor cores, where there are some. What is copied at once, and ahead where there is
-#: more than one chunk of a window, are 4 words of 128 channels, 2 of 64 and of 192, and one of others.
+#: Maps of 64 pixels and more, and products of as many rows, go to tensor cores. What is copied at once, and ahead where
+#: there is more than one chunk of a window, are 4 words of 128 channels, 2 of 64 and of 192, and one of others.
 BINARY: dict[str, Callable] = {
     "3x3, both": conv(64, 64, size=(8, 9)),
     "3x3, bits": conv(96, 64, size=(8, 8), out="bits"),
@@ -43,6 +43,8 @@ BINARY: dict[str, Callable] = {
         (2, 2), test_upsampled_branches.same(), lateral=[test_upsampled_branches.same(1)], size=(8, 8)
     ),
     "large map": conv(32, 64, size=(64, 65), out="bits"),
+    "product": test_binary_product.product(65, 70, 33, out="bits"),
+    "products": test_binary_product.product(256, 64, 40, batch=2, out="integer"),
     "groups": conv(64, 64, groups=2, size=(5, 6)),
     "small map": conv(64, 64, size=(4, 5)),
     "three filters": conv(33, 3, size=(8, 8)),

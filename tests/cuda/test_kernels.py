@@ -48,7 +48,7 @@ def check(kernel: Kernel, arch: str) -> None:
 )
 def test_binary_convolutions(arch, shape, step):
     names = list(BINARY)[::step]
-    made = [kernel for kernel in kernels(BINARY, names, arch) if kernel.rule.startswith("bconv2d")]
+    made = [kernel for kernel in kernels(BINARY, names, arch) if kernel.rule.startswith(("bconv2d", "bmatmul"))]
     on_tensor_cores = [kernel for kernel in made if shape in kernel.rule]
     assert len(made) == len(names)
     assert len(on_tensor_cores) == len(set(names) - {"groups", "small map", "three filters"})

@@ -10,7 +10,7 @@ from tvm import DataType, tirx
 from tvm.s_tir import Schedule
 
 from tests.cuda import simt
-from tests.cuda.grid import BINARY, target_of
+from tests.cuda.grid import BINARY, EXACT, NUMBERS, target_of
 from tests.schedules.conftest import build, definition
 from tvm_bnn.gpus import gpu_of
 from tvm_bnn.lower import lower
@@ -28,7 +28,8 @@ CASES = ("strides 2 and 1, odd channels", "gated branches", "large map")
 @cache
 def unscheduled(name: str, arch: str) -> tuple[tirx.PrimFunc, list[np.ndarray], list[np.ndarray]]:
     """The kernel of a case before it is scheduled, its arguments, and what they hold behind it."""
-    module, data, _ = build(BINARY, [name], list(BINARY))
+    cases, fillings = (BINARY, ()) if name in BINARY else (NUMBERS, EXACT)
+    module, data, _ = build(cases, [name], list(cases), *fillings)
     lowered = lower(module, target_of(arch), in_place=False)
     (kernel,) = (var for var, family in lowered.family_of.items() if family == "tensor_conv")
     return lowered.module[kernel], *definition(lowered, data)[kernel]
@@ -72,7 +73,16 @@ def shared(kernel: tirx.PrimFunc) -> int:
 
 
 @pytest.mark.parametrize(
-    ("arch", "name"), [("sm_75", CASES[0]), ("sm_80", CASES[1]), ("sm_90", CASES[0]), ("sm_90", CASES[2])]
+    ("arch", "name"),
+    [
+        ("sm_75", CASES[0]),
+        ("sm_80", CASES[1]),
+        ("sm_90", CASES[0]),
+        ("sm_90", CASES[2]),
+        ("sm_80", "bf16, odd channels"),
+        ("sm_75", "s8, image"),
+        ("sm_90", "products"),
+    ],
 )
 def test_every_kind_of_tile_is_exact(arch, name):
     offered = tiles(products(name, arch), target_of(arch).gpu)

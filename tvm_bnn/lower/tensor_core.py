@@ -1,4 +1,4 @@
-"""Convolutions for tensor cores: an implicit product of matrices of 32-bit words.
+"""Convolutions and products of activations for tensor cores: products of matrices of 32-bit words that are not stored.
 
 Rows are pixels of the result, columns filters, and the depth is the words of a window, tap after tap:
 
@@ -15,14 +15,16 @@ Where a tensor core has no xor (of bits, or of bytes that are 0 or 1), it counts
 ``popcount(a ^ b) = popcount(a) + popcount(b) - 2 * popcount(a & b)``. The ones of a filter are a constant, those of a
 window are counted besides, in stage ``ones``; ``count`` puts both together.
 
+A product of two activations has ``other`` in the place of ``weight``, and ``ones_of_other`` besides. Where there are
+several, every stage has an index before the others that says which.
+
 Sums of floats are taken in the unit's order. PTX says of it that products are exact, and sums at least as precise as
 float32.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -41,7 +43,7 @@ _LARGE = 4096
 #: Words that lie side by side, of a tap or of a filter, and are copied at once: at most.
 RUN = 4
 #: Numbers that tensor cores multiply, by what PTX calls them.
-NUMBERS = {kind.name: kind for kind in (dataclasses.replace(BYTES, name="s8"), HALVES, TF32)}
+NUMBERS = {kind.name: kind for kind in (replace(BYTES, name="s8"), HALVES, TF32)}
 #: What a stage of sums tells its schedule of them.
 OPERANDS = "operands"
 #: Operators that round what a convolution reads -> what it then multiplies.
@@ -64,6 +66,12 @@ def takes(call: relax.Call, target) -> bool:
     return target.gpu is not None and fills_tiles(call, int(call.attrs["groups"]))
 
 
+def takes_product(call: relax.Call, target) -> bool:
+    """Whether a product of two activations' bits does: each of several has tiles of its own."""
+    _, columns, height, width = shape_of(call)
+    return target.gpu is not None and padded_channels(columns) >= WORD and height * width >= PIXELS
+
+
 def product_of(call: relax.Call, target, definition: Mapping[relax.Var, relax.Expr]) -> Product | None:
     """What tensor cores multiply for a convolution of numbers: rounded ones alone. None where it does not go there.
 
@@ -84,12 +92,71 @@ def dot(product: Product, a: Scalar, b: Scalar) -> Scalar:
     return tirx.popcount(a ^ b if product.operation == "xor" else a & b)
 
 
-class _Window(NamedTuple):
-    """A window of every pixel as rows of words, of which so many lie side by side: element(m, part, place)."""
+@dataclass(frozen=True)
+class _Words:
+    """Rows of words of an operand, as they are read, and as they are stored: with zeros behind the last row and word.
 
+    lead : how many products there are, where these have operands of their own; else (). rows, words : of one of them.
+    read : (*lead, row, part, place) -> word, of parts of ``run`` words that lie side by side.
+    """
+
+    lead: tuple[int, ...]
+    rows: int
     words: int
     run: int
-    element: Callable
+    read: Callable
+
+    def element(self, rows: int, depth: int) -> Callable:
+        """The same of so many rows and words."""
+
+        def element(*index):
+            row, part = index[-3:-1]
+            tests = [
+                test
+                for test, needed in (
+                    (row < self.rows, rows > self.rows),
+                    (part < self.words // self.run, depth > self.words),
+                )
+                if needed
+            ]
+            value = self.read(*index)
+            return tirx.if_then_else(tirx.all(*tests), value, tirx.const(0, "uint32")) if tests else value
+
+        return element
+
+    def stage(self, reader: Reader, rows: int, depth: int, name: str) -> Callable:
+        """A stage of them; returns (*lead, row, word) -> word."""
+        shape = (*self.lead, rows, depth // self.run, self.run)
+        stage = reader.compute(shape, self.element(rows, depth), name)
+        return lambda *index: stage(*index[:-1], index[-1] // self.run, index[-1] % self.run)
+
+    def ones(self, reader: Reader, rows: int, name: str) -> te.Tensor:
+        """A stage of how many ones each row has."""
+        part, place = reader.reduce_axis(self.words // self.run, "part"), reader.reduce_axis(self.run, "place")
+        element = self.element(rows, self.words)
+
+        def counted(*index):
+            return te.sum(tirx.popcount(element(*index, part.var, place.var)), axis=[part, place])
+
+        return reader.compute((*self.lead, rows), counted, name)
+
+
+def _windows(shape: tuple[int, ...], weight: np.ndarray, read: Callable) -> _Words:
+    """The window of every pixel of a result [N, O, H, W], tap after tap; arguments as of ``sums_of_products``."""
+    batch, _, height, width = shape
+    _, _, columns, held = weight.shape
+    run = math.gcd(held, RUN)  # copies are of whole runs, which lie in one tap
+    runs = held // run
+
+    def element(m, part, place):
+        n, y, x = m // (height * width), m // width % height, m % width
+        return read(n, y, x, part // (columns * runs), part // runs % columns, part % runs * run + place)
+
+    return _Words((), batch * height * width, math.prod(weight.shape[1:]), run, element)
+
+
+def _padded_rows(rows: int) -> int:
+    return round_up(rows, MOST_PIXELS if rows >= _LARGE else PIXELS)
 
 
 def sums_of_products(
@@ -100,9 +167,9 @@ def sums_of_products(
 
     shape : (N, O, H, W) of the result. read : (n, y, x, ky, kx, c) -> word. weight : words [O, KH, KW, C].
     """
-    acc, _ = _products(reader, shape, read, weight, product)
-    count = reader.compute(tuple(map(int, acc.shape)), lambda m, o: acc(m, o), "count")
-    return _element(count, shape)
+    acc = _products(reader, _windows(shape, weight, read), weight, product)
+    count = reader.compute(_extents(acc), lambda *index: acc(*index), "count")
+    return _by_pixel(count, shape)
 
 
 def tally_of_products(
@@ -122,62 +189,96 @@ def tally_of_products(
     if product.operation == "xor":
         count = sums_of_products(reader, shape, read, weight, product)
         return different_bits_tally(lambda n, y, x, o: count((n, o, y, x)), base, terms)
-    acc, window = _products(reader, shape, read, weight, product)
-    part, place = reader.reduce_axis(window.words // window.run, "part"), reader.reduce_axis(window.run, "place")
-    bits = tirx.popcount
-    ones = reader.compute(
-        (int(acc.shape[0]),),
-        lambda m: te.sum(bits(window.element(m, part.var, place.var)), axis=[part, place]),
-        "ones",
-    )
+    windows = _windows(shape, weight, read)
+    acc = _products(reader, windows, weight, product)
+    ones = windows.ones(reader, int(acc.shape[0]), "ones")
 
     def different(m, o):
         """Bits that differ, less the ones of the filter. (The stage that is read first is made first.)"""
-        of_window, both = (each.astype("int32") for each in (ones(m), acc(m, o)))
-        return of_window - tirx.const(2, "int32") * both
+        return ones(m).astype("int32") - tirx.const(2, "int32") * acc(m, o).astype("int32")
 
-    count = _element(reader.compute(tuple(map(int, acc.shape)), different, "count"), shape)
+    count = _by_pixel(reader.compute(_extents(acc), different, "count"), shape)
     of_filter = np.bitwise_count(weight).sum(axis=(1, 2, 3), dtype=np.int32)[:, None, None]
     rest = Table((base.values - 2 * of_filter).astype(np.int32), base.rows, base.columns)
     return Tally(count, rest, -2, -terms, terms, "int32")
 
 
-def _products(
-    reader: Reader, shape: tuple[int, ...], read: Callable, weight: np.ndarray, product: Product
-) -> tuple[te.Tensor, _Window]:
-    """Stages ``window`` and ``acc``; arguments as of ``sums_of_products``."""
-    batch, filters, height, width = shape
-    _, _, columns, held = weight.shape
-    pixels, words = batch * height * width, math.prod(weight.shape[1:])
-    rows = round_up(pixels, MOST_PIXELS if pixels >= _LARGE else PIXELS)
-    depth = round_up(words, step(product))
+def tally_of_activations(
+    reader: Reader, shape: tuple[int, ...], left: Callable, right: Callable, length: int, product: Product
+) -> Tally:
+    """Stages ``window``, ``other``, ``acc`` (``ones``, ``ones_of_other``) and ``count`` of a product of two
+    activations' bits, and what its sums are.
+
+    shape : (B, N, H, W) of the result. left : (b, y, x, word) -> word; right : (b, n, word) -> word.
+    length : bits of each row.
+    """
+    batch, columns, height, width = shape
+    lead, held = (batch,) if batch > 1 else (), -(-length // WORD)
     run = math.gcd(held, RUN)
-    runs = held // run
 
-    def element(m, part, place):
-        """A word by the run that it lies in, all of one tap, and its place there: copies are of whole runs."""
-        n, y, x = m // (height * width), m // width % height, m % width
-        value = read(n, y, x, part // (columns * runs), part // runs % columns, part % runs * run + place)
-        tests = [
-            test
-            for test, needed in ((m < pixels, rows > pixels), (part < words // run, depth > words))
-            if needed
-        ]
-        return tirx.if_then_else(tirx.all(*tests), value, tirx.const(0, "uint32")) if tests else value
+    def image(lead: list) -> Scalar:
+        return lead[0] if lead else tirx.const(0, "int32")
 
-    window = reader.compute((rows, depth // run, run), element, "window")
-    matrix = np.zeros((padded_channels(filters), depth), np.uint32)
-    matrix[:filters, :words] = weight.reshape(filters, words)
-    right, k = reader.array(matrix, "weight"), reader.reduce_axis(depth, "k")
+    def of_left(*index):
+        *first, m, part, place = index
+        return left(image(first), m // width, m % width, part * run + place)
 
-    def summed(m, o):
-        return te.sum(dot(product, window(m, k.var // run, k.var % run), right(o, k.var)), axis=k)
+    def of_right(*index):
+        *first, o, part, place = index
+        return right(image(first), o, part * run + place)
+
+    windows, others = (
+        _Words(lead, rows, held, run, read) for rows, read in ((height * width, of_left), (columns, of_right))
+    )
+    acc = _products(reader, windows, others, product)
+    *_, rows, filters = _extents(acc)
+
+    if product.operation == "xor":
+        dtype, different = "uint32", acc
+    else:
+        ones, ones_of_other = windows.ones(reader, rows, "ones"), others.ones(reader, filters, "ones_of_other")
+        dtype = "int32"
+
+        def different(*index):
+            *first, m, o = index
+            here, there, both = (v.astype(dtype) for v in (ones(*first, m), ones_of_other(*first, o), acc(*index)))
+            return here + there - tirx.const(2, dtype) * both
+
+    count = reader.compute(_extents(acc), lambda *index: different(*index), "count")
+
+    def of_index(index: Index) -> Scalar:
+        b, o, y, x = index
+        return count(*([b] if lead else []), y * width + x, o)
+
+    return Tally(of_index, Table.of_number(length), -2, 0, length, dtype)
+
+
+def _products(reader: Reader, windows: _Words, right: np.ndarray | _Words, product: Product) -> te.Tensor:
+    """Stages ``window``, ``acc``, and ``other`` where the right operand is no array of words [O, ...]."""
+    rows, depth = _padded_rows(windows.rows), round_up(windows.words, step(product))
+    columns = padded_channels(right.rows if isinstance(right, _Words) else len(right))
+    window = windows.stage(reader, rows, depth, "window")
+    if isinstance(right, _Words):
+        other = right.stage(reader, columns, depth, "other")
+    else:
+        matrix = np.zeros((columns, depth), np.uint32)
+        matrix[: len(right), : windows.words] = right.reshape(len(right), windows.words)
+        other = reader.array(matrix, "weight")
+    k = reader.reduce_axis(depth, "k")
+
+    def summed(*index):
+        *first, m, o = index
+        return te.sum(dot(product, window(*first, m, k.var), other(*first, o, k.var)), axis=k)
 
     noted = {} if product.of_bits else {OPERANDS: product.operands}
-    return reader.compute((rows, len(matrix)), summed, "acc", noted), _Window(words, run, element)
+    return reader.compute((*windows.lead, rows, columns), summed, "acc", noted)
 
 
-def _element(count: Callable, shape: tuple[int, ...]) -> Callable[[Index], Scalar]:
+def _extents(stage: te.Tensor) -> tuple[int, ...]:
+    return tuple(map(int, stage.shape))
+
+
+def _by_pixel(count: Callable, shape: tuple[int, ...]) -> Callable[[Index], Scalar]:
     """Logical index -> element of a stage [pixels, filters]."""
     _, _, height, width = shape
     return lambda index: count((index[0] * height + index[2]) * width + index[3], index[1])

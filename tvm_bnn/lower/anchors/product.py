@@ -5,6 +5,7 @@ import operator
 import numpy as np
 from tvm import relax, te, tirx
 
+from tvm_bnn.lower import tensor_core
 from tvm_bnn.lower.anchors import Anchor
 from tvm_bnn.lower.anchors.convolution import bit_sums, constant_weights, window_sums
 from tvm_bnn.lower.anchors.reduction import last_channels
@@ -71,6 +72,16 @@ def bmatmul(reader: Reader, call: relax.Call, target) -> Anchor:
     left, right = call.args
     batch, length, height, width = shape_of(left)
     columns = shape_of(right)[3]
+    if tensor_core.takes_product(call, target):
+        tally = tensor_core.tally_of_activations(
+            reader,
+            shape_of(call),
+            lambda b, y, x, k: word(reader, left, (b, y, x), k),
+            lambda b, n, k: word(reader, right, (b, tirx.const(0, "int32"), n), k),
+            length,
+            target.gpu.product,
+        )
+        return Anchor(lambda index: tally.sum(reader.table, index), "tensor_conv", tally=tally)
     lanes = min(unit_lanes(target, columns, width), padded_channels(columns))
     parts = WORD // unit(target, columns)
 
