@@ -20,7 +20,7 @@ from tvm_bnn.examples.ding2024.road_scenes import SceneId, scene
 from tvm_bnn.examples.ding2024.show import main
 from tvm_bnn.report.timing import Timing
 
-SUBSET = 6
+SUBSET = 12
 TITLES = ["PyTorch, float twin", "PyTorch, binary", "compiled, binary"]
 
 

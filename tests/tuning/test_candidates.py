@@ -13,11 +13,11 @@ from tvm_bnn.tuning.space import Space
 from tvm_bnn.tuning.tasks import tasks_of
 
 CASES: dict[str, tuple[dict[str, Any], str]] = {
-    "nearest, this machine": ({}, "llvm"),
+    "nearest, this machine": ({"branches": 2}, "llvm"),
     "nearest, popcounts": ({"branches": 2}, "llvm -mcpu=x86-64-v4 -mattr=+avx512vpopcntdq"),
     "transposed, tables": ({"upsampling": "transposed", "attention": "token"}, "llvm -mcpu=x86-64-v3"),
 }
-DRAWS = 2
+DRAWS = 3
 
 
 @pytest.mark.parametrize(("kinds", "target"), CASES.values(), ids=CASES)
