@@ -15,9 +15,10 @@ from PIL import Image
 
 import tvm_bnn
 from tvm_bnn import compiler, explain
-from tvm_bnn.compile import SHIPPED, main
+from tvm_bnn.compile import FLOAT_PRECISION, SHIPPED, main
 from tvm_bnn.errors import InputError, TargetError, UnsupportedError
 from tvm_bnn.frontend.source import load_source
+from tvm_bnn.relay_passes.float_precision import PRECISIONS
 from tvm_bnn.summary import print_summary
 
 HERE = Path(__file__).resolve().parent
@@ -389,6 +390,10 @@ def test_mistakes_are_one_line_and_leave_nothing(prepare, arguments, message, ca
 
 
 # --- float layers in fewer bits ----------------------------------------------------------------------------------
+
+
+def test_the_command_offers_the_precisions_that_the_pass_has():
+    assert FLOAT_PRECISION == PRECISIONS
 
 
 def test_float_precision_is_named(capsys):
