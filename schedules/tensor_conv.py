@@ -21,7 +21,7 @@ once, find each word in another bank.
 import math
 from typing import NamedTuple
 
-from tvm import ir, tirx
+from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
@@ -331,7 +331,7 @@ class _Block:
         _, warp, lane = sch.split(sch.fuse(row, part), [None, self.tile.warps, WARP])
         sch.bind(warp, "threadIdx.y")
         sch.bind(lane, "threadIdx.x")
-        if _is_copied(sch.get(operand).body.value):
+        if threads.lies_in_memory(sch.get(operand).body.value):
             sch.vectorize(words)
         else:  # words that are put together, of elements that are rounded here, say
             sch.unroll(words)
@@ -352,13 +352,6 @@ class _Block:
         sch.unroll(place)
         sch.decompose_reduction(ones, part)
         self.home[name] = Nest(at, at, 0)
-
-
-def _is_copied(value: ir.Expr) -> bool:
-    """Whether a word lies in memory as it is, or is a border's."""
-    while isinstance(value, ir.Call) and value.op.name in ("prim.if_then_else", "prim.reinterpret"):
-        value = value.args[1 if value.op.name == "prim.if_then_else" else 0]
-    return isinstance(value, ir.TensorLoad)
 
 
 def _operand(sch: Schedule, acc: SBlockRV, prefix: str) -> int:

@@ -208,11 +208,15 @@ def _bind_words(sch: Schedule, loops: list[LoopRV], nest: Nest) -> None:
 
 def _read_in_place(sch: Schedule, pad: SBlockRV) -> None:
     """Leave out a copy of what lies in memory with a border around it: who reads it tests for the border."""
-    value = sch.get(pad).body.value
-    if isinstance(value, ir.Call) and value.op.name.endswith(".if_then_else"):
-        value = value.args[1]
-    if isinstance(value, ir.TensorLoad):
+    if lies_in_memory(sch.get(pad).body.value):
         sch.compute_inline(pad)
+
+
+def lies_in_memory(value: ir.Expr) -> bool:
+    """Whether an element, or the bits of one, lies in memory as it is; or is a border's, where that is tested for."""
+    while isinstance(value, ir.Call) and value.op.name in ("prim.if_then_else", "prim.reinterpret"):
+        value = value.args[1 if value.op.name == "prim.if_then_else" else 0]
+    return isinstance(value, ir.TensorLoad)
 
 
 def _unroll_pixels(sch: Schedule, block: SBlockRV, nest: Nest) -> None:

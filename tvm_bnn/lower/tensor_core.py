@@ -167,9 +167,7 @@ def sums_of_products(
 
     shape : (N, O, H, W) of the result. read : (n, y, x, ky, kx, c) -> word. weight : words [O, KH, KW, C].
     """
-    acc = _products(reader, _windows(shape, weight, read), weight, product)
-    count = reader.compute(_extents(acc), lambda *index: acc(*index), "count")
-    return _by_pixel(count, shape)
+    return _by_pixel(_count(reader, _products(reader, _windows(shape, weight, read), weight, product)), shape)
 
 
 def tally_of_products(
@@ -191,13 +189,8 @@ def tally_of_products(
         return different_bits_tally(lambda n, y, x, o: count((n, o, y, x)), base, terms)
     windows = _windows(shape, weight, read)
     acc = _products(reader, windows, weight, product)
-    ones = windows.ones(reader, int(acc.shape[0]), "ones")
-
-    def different(m, o):
-        """Bits that differ, less the ones of the filter. (The stage that is read first is made first.)"""
-        return ones(m).astype("int32") - tirx.const(2, "int32") * acc(m, o).astype("int32")
-
-    count = _by_pixel(reader.compute(_extents(acc), different, "count"), shape)
+    # bits that differ, less the ones of the filter
+    count = _by_pixel(_count(reader, acc, windows.ones(reader, int(acc.shape[0]), "ones")), shape)
     of_filter = np.bitwise_count(weight).sum(axis=(1, 2, 3), dtype=np.int32)[:, None, None]
     rest = Table((base.values - 2 * of_filter).astype(np.int32), base.rows, base.columns)
     return Tally(count, rest, -2, -terms, terms, "int32")
@@ -231,26 +224,17 @@ def tally_of_activations(
         _Words(lead, rows, held, run, read) for rows, read in ((height * width, of_left), (columns, of_right))
     )
     acc = _products(reader, windows, others, product)
-    *_, rows, filters = _extents(acc)
-
-    if product.operation == "xor":
-        dtype, different = "uint32", acc
-    else:
-        ones, ones_of_other = windows.ones(reader, rows, "ones"), others.ones(reader, filters, "ones_of_other")
-        dtype = "int32"
-
-        def different(*index):
-            *first, m, o = index
-            here, there, both = (v.astype(dtype) for v in (ones(*first, m), ones_of_other(*first, o), acc(*index)))
-            return here + there - tirx.const(2, dtype) * both
-
-    count = reader.compute(_extents(acc), lambda *index: different(*index), "count")
+    *_, rows, filters = map(int, acc.shape)
+    counted = []
+    if product.operation == "and":
+        counted = [windows.ones(reader, rows, "ones"), others.ones(reader, filters, "ones_of_other")]
+    count = _count(reader, acc, *counted)
 
     def of_index(index: Index) -> Scalar:
         b, o, y, x = index
         return count(*([b] if lead else []), y * width + x, o)
 
-    return Tally(of_index, Table.of_number(length), -2, 0, length, dtype)
+    return Tally(of_index, Table.of_number(length), -2, 0, length, str(count.dtype))
 
 
 def _products(reader: Reader, windows: _Words, right: np.ndarray | _Words, product: Product) -> te.Tensor:
@@ -274,8 +258,25 @@ def _products(reader: Reader, windows: _Words, right: np.ndarray | _Words, produ
     return reader.compute((*windows.lead, rows, columns), summed, "acc", noted)
 
 
-def _extents(stage: te.Tensor) -> tuple[int, ...]:
-    return tuple(map(int, stage.shape))
+def _count(
+    reader: Reader, acc: te.Tensor, ones: Callable | None = None, ones_of_other: Callable | None = None
+) -> te.Tensor:
+    """Stage ``count``: the sums, or what of the ones is in no pair of those common bits that the sums count, int32.
+
+    ones, ones_of_other : of the rows of the operands, where these are counted. (The stage that is read first is made
+    first.)
+    """
+
+    def element(*index):
+        *lead, m, o = index
+        if ones is None:
+            return acc(*index)
+        total = ones(*lead, m).astype("int32")
+        if ones_of_other is not None:
+            total = total + ones_of_other(*lead, o).astype("int32")
+        return total - tirx.const(2, "int32") * acc(*index).astype("int32")
+
+    return reader.compute(tuple(map(int, acc.shape)), element, "count")
 
 
 def _by_pixel(count: Callable, shape: tuple[int, ...]) -> Callable[[Index], Scalar]:

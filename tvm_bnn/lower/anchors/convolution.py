@@ -327,22 +327,32 @@ def bconv2d(reader: Reader, call: relax.Call, target) -> Anchor:
     return Anchor(lambda index: tally.sum(reader.table, index), _family(groups), tally=tally)
 
 
+def _words_of_taps(call: relax.Call, geometry: ops.BConv2DAttrs, inner: Callable, border: Callable) -> Callable:
+    """(n, y, x, ky, kx, position) -> the word that a tap of a pixel reads.
+
+    inner : ((n, y, x), position) -> word of the input; border : position -> word that stands for padding.
+    """
+    (height, width), kernel = shape_of(call.args[0])[2:], shape_of(call.args[1])[2:]
+    frame = Frame.of(geometry, kernel, shape_of(call)[2:])
+    (sy, sx), (dy, dx), (top, left) = geometry.strides, geometry.dilation, geometry.padding[:2]
+
+    def read(n, y, x, ky, kx, position):
+        row, column = y * sy + ky * dy, x * sx + kx * dx
+        inside = _in_plane(top, left, row, column, height, width, frame.rows, frame.columns)
+        return _bordered(inside, inner((n, row - top, column - left), position), border(position))
+
+    return read
+
+
 def bconv2d_on_tensor_cores(reader: Reader, call: relax.Call, target) -> Anchor:
     """Binary convolution of stored bits, in no groups, as a product of matrices of bits."""
     data, weight = call.args[0], value_of(call.args[1])
     geometry = ops.BConv2DAttrs.from_call(call.attrs)
-    (height, width), out = shape_of(data)[2:], shape_of(call)[2:]
-    (sy, sx), (dy, dx), (top, left) = geometry.strides, geometry.dilation, geometry.padding[:2]
     padding_word = padding_words(geometry.pad_value, weight.shape[1])
-    frame = Frame.of(geometry, weight.shape[2:], out)
-
-    def read(n, y, x, ky, kx, c):
-        row, column = y * sy + ky * dy, x * sx + kx * dx
-        inside = _in_plane(top, left, row, column, height, width, frame.rows, frame.columns)
-        return _bordered(inside, word(reader, data, (n, row - top, column - left), c), padding_word(c))
-
+    read = _words_of_taps(call, geometry, lambda pixel, c: word(reader, data, pixel, c), padding_word)
     packed, terms = pack_words(weight.transpose(0, 2, 3, 1)), int(np.prod(weight.shape[1:]))
-    base, _ = base_of_sums(weight, geometry, (height, width), out, (True, True))
+    height, width = shape_of(data)[2:]
+    base, _ = base_of_sums(weight, geometry, (height, width), shape_of(call)[2:], (True, True))
     tally = tensor_core.tally_of_products(reader, shape_of(call), read, packed, base, terms, target.gpu.product)
     return Anchor(lambda index: tally.sum(reader.table, index), "tensor_conv", tally=tally)
 
@@ -644,23 +654,19 @@ def conv2d_on_tensor_cores(reader: Reader, call: relax.Call, product: Product) -
     """Convolution of bytes or rounded floats, in no groups, as a product of matrices."""
     data, weight = call.args[0], value_of(call.args[1]).transpose(0, 2, 3, 1)
     geometry, kind = ops.BConv2DAttrs.from_conv2d(call.attrs), tensor_core.NUMBERS[product.operands]
-    _, channels, height, width = shape_of(data)
-    frame = Frame.of(geometry, weight.shape[1:3], shape_of(call)[2:])
-    (sy, sx), (dy, dx), (top, left) = geometry.strides, geometry.dilation, geometry.padding[:2]
+    channels = shape_of(data)[1]
 
-    def read(n, y, x, ky, kx, position):
-        row, column = y * sy + ky * dy, x * sx + kx * dx
+    def element(pixel: tuple, channel):
+        n, y, x = pixel
+        value = kind.element(reader.element(data, (n, channel, y, x)))
+        if channels % kind.per_word == 0:
+            return value
+        return tirx.if_then_else(channel < channels, value, tirx.const(0, kind.dtype))
 
-        def element(channel):
-            value = kind.element(reader.element(data, (n, channel, row - top, column - left)))
-            if channels % kind.per_word == 0:
-                return value
-            return tirx.if_then_else(channel < channels, value, tirx.const(0, kind.dtype))
+    def word_of_numbers(pixel: tuple, position):
+        return kind.word([element(pixel, position * kind.per_word + place) for place in range(kind.per_word)])
 
-        parts = [element(position * kind.per_word + place) for place in range(kind.per_word)]
-        inside = _in_plane(top, left, row, column, height, width, frame.rows, frame.columns)
-        return _bordered(inside, kind.word(parts), tirx.const(0, "uint32"))
-
+    read = _words_of_taps(call, geometry, word_of_numbers, lambda position: tirx.const(0, "uint32"))
     made = tensor_core.sums_of_products(reader, shape_of(call), read, kind.words(weight), product)
     return Anchor(lambda index: made(index).astype(dtype_of(call)), "tensor_conv")
 
